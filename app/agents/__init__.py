@@ -1,0 +1,1 @@
+"""The agents: one seat each in a cycle."""

@@ -1,0 +1,337 @@
+"""The composition root: the one place that reads settings and names concrete classes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import structlog
+from stamina.instrumentation import set_on_retry_hooks
+
+from app import __version__
+from app.agents.decision_making import DecisionMakingAgent
+from app.agents.execution import ExecutionAgent
+from app.agents.market_monitoring import MarketMonitoringAgent
+from app.broker.paper import Costs, PaperBroker
+from app.domain.candle import Candle, Interval
+from app.domain.cycle import CycleReport, MarketView
+from app.domain.data_quality import MAXIMUM_CLOCK_SKEW_SECONDS
+from app.domain.job import Job
+from app.domain.ports import Clock, IdempotencyKey, MarketData
+from app.domain.signal import Prediction
+from app.engine.clocks import SystemClock
+from app.engine.trading_engine import Seats, TradingEngine
+from app.errors import ConflictError, NotReadyError, ServiceError, UpstreamError, UpstreamRateLimitError
+from app.exchanges.binance import BinanceMarketDataClient
+from app.exchanges.simulated import SimulatedMarketData
+from app.observability.metrics import Metrics
+from app.research.jobs import JobRunner
+from app.research.model_keeper import ModelKeeper, ModelSpec
+from app.research.training import OnProgress
+from app.settings import MarketSource, Settings
+from app.storage.database import Database
+from app.storage.jobs import SqlJobs
+from app.storage.ledger import SqlLedger
+from app.storage.waits import SqlWaits
+from app.strategies.forest import FeatureRow, ForestStrategy
+from ml.bundle import Bundle
+
+log = structlog.get_logger()
+
+_PROBE_SECONDS = 30.0
+_DOUBTED_PROBE_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One named thing that has to be right for a cycle to run, and what was found."""
+
+    name: str
+    ok: bool
+    detail: str
+
+
+class Service:
+    """Everything, wired: what the API and the command line talk to.
+
+    Nothing is opened before `start`.
+
+    Args:
+        settings: What it runs with.
+        clock: The machine's clock, or a simulated one.
+        new_id: Gives each cycle its id.
+    """
+
+    market: MarketData
+    keeper: ModelKeeper
+    engine: TradingEngine
+    _monitoring: MarketMonitoringAgent
+
+    def __init__(self, settings: Settings, clock: Clock, new_id: Callable[[], str]) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = Metrics(__version__)
+        self.database = Database(settings.database_url.get_secret_value())
+        self.ledger = SqlLedger(self.database, clock)
+        self.jobs = SqlJobs(self.database, clock)
+        self.strategy = ForestStrategy()
+        self._new_id = new_id
+        self._job_runner = JobRunner(self.jobs)
+        self._keeping: asyncio.Task[None] | None = None
+        self._ledger_error: ServiceError | None = None
+        self._probe: tuple[float, Check] | None = None
+        self._probing = asyncio.Lock()
+
+    async def start(self, *, train: bool = True) -> None:
+        """Open the database and the market, and load the model or, unless told not to, begin to train one.
+
+        Raises:
+            ConfigurationError: The database cannot be what `DATABASE_URL` says.
+            StorageError: The database cannot be used.
+        """
+        await self.database.open()
+        self.market = await choose_market(self.settings, self.clock, SqlWaits(self.database), self.metrics)
+        await self._open_books()
+        self._wire()
+        await self.keeper.load()
+        if train:
+            self._keeping = asyncio.create_task(self.keeper.keep())
+
+    async def stop(self) -> None:
+        """Abandon trainings, and close what is open; also after a start that failed."""
+        await self._job_runner.stop()
+        if self._keeping is not None:
+            self._keeping.cancel()
+            await asyncio.gather(self._keeping, return_exceptions=True)
+        if hasattr(self, "market"):
+            await self.market.aclose()
+        await self.database.aclose()
+
+    async def run_cycle(
+        self, symbol: str, interval: Interval, key: IdempotencyKey | None = None
+    ) -> tuple[CycleReport, bool]:
+        """Run one cycle, as `TradingEngine.run_cycle`; refused while the books do not add up."""
+        if self._ledger_error is not None:
+            raise self._ledger_error
+        began = asyncio.get_running_loop().time()
+
+        def observe(outcome: str, reason_code: str) -> None:
+            self.metrics.observe_cycle(outcome, reason_code, asyncio.get_running_loop().time() - began)
+
+        try:
+            report, replayed = await self.engine.run_cycle(symbol, interval, key)
+        except ServiceError as error:
+            observe("REFUSED", error.code)
+            log.warning("cycle.refused", symbol=symbol, code=error.code, **_cycle_id(error))
+            raise
+        if not replayed and report.execution is not None:
+            observe(report.execution.status.value, report.execution.reason_code)
+            log.info(
+                "cycle.completed",
+                cycle_id=report.id,
+                symbol=symbol,
+                status=report.execution.status.value,
+                reason_code=report.execution.reason_code,
+            )
+        return report, replayed
+
+    async def latest_market(self, symbol: str) -> tuple[MarketView, str, Interval]:
+        """The market as a cycle would see it now, with its source and interval."""
+        interval = self.settings.default_interval
+        observation = await self._monitoring.observe(symbol, interval)
+        return observation.view, self.market.source, interval
+
+    async def start_training(self, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
+        """Queue a training; True when the job is that of an earlier call with `key`."""
+
+        async def work(on_progress: OnProgress) -> Mapping[str, object]:
+            bundle = await self.keeper.train(on_progress)
+            return {"model_id": bundle.model_id, "metrics": bundle.card["metrics"]}
+
+        if self.keeper.is_training and (key is None or await self.jobs.find_replay(key) is None):
+            raise ConflictError(
+                "A training is under way; wait for it to end.", code="training_in_progress", retry_after_seconds=10
+            )
+        return await self._job_runner.start("training", work, key)
+
+    def model_card(self) -> Mapping[str, Any]:
+        """The card of the model in use; raises `NotReadyError`."""
+        return self.strategy.card
+
+    def predict_candles(self, candles: Sequence[Candle]) -> Sequence[Prediction | ServiceError]:
+        """What the model says after each of `candles`."""
+        return self.strategy.predict_candles(candles)
+
+    def predict_features(self, rows: Sequence[FeatureRow]) -> Sequence[Prediction | ServiceError]:
+        """What the model says about each row of features."""
+        return self.strategy.predict_features(rows)
+
+    async def checks(self) -> Sequence[Check]:
+        """Every readiness check: database, ledger, market, clock and model."""
+        return [
+            await self._check_database(),
+            self._check_ledger(),
+            await self._check_market(),
+            self._check_clock(),
+            self._check_model(),
+        ]
+
+    async def health(self) -> dict[str, Any]:
+        """The state of things for people."""
+        bundle = self.strategy.bundle
+        state: dict[str, Any] = {
+            "version": __version__,
+            "source": self.market.source,
+            "simulated": self.market.source == "simulated",
+            "database": self.database.description,
+            "model": {
+                "id": bundle.model_id if bundle else None,
+                "trained_at": bundle.card["trained_at"] if bundle else None,
+                "old": self.keeper.is_old,
+                "phase": self.keeper.status.phase.value,
+                "progress": round(self.keeper.status.progress, 3),
+                "message": self.keeper.status.message,
+            },
+        }
+        if isinstance(self.market, BinanceMarketDataClient):
+            state["exchange"] = {"host": self.market.active_host, "clock_skew_seconds": self.market.clock_skew_seconds}
+        with suppress(ServiceError):
+            newest = (await self.ledger.list_cycles(limit=1, source=self.market.source)).items
+            state["last_cycle"] = _describe_cycle(newest[0]) if newest else None
+        return state
+
+    async def _open_books(self) -> None:
+        try:
+            await self.ledger.open_account(self.market.source, self.settings.initial_cash)
+        except ServiceError as error:
+            if error.code != "ledger_mismatch":
+                raise
+            self._ledger_error = error
+        await self.jobs.interrupt_running()
+        newest = (await self.ledger.list_cycles(limit=1, source=self.market.source)).items
+        self.metrics.set_last_cycle(newest[0].finished_at if newest else None)
+
+    def _wire(self) -> None:
+        settings = self.settings
+        spec = ModelSpec(
+            folder=settings.model_path,
+            symbol=settings.default_symbol,
+            interval=settings.default_interval,
+            threshold_percent=settings.model_threshold_percent,
+            horizon_bars=settings.model_horizon_bars,
+            training_bars=settings.training_klines,
+            maximum_age=timedelta(days=settings.model_maximum_age_days),
+        )
+        self.keeper = ModelKeeper(self.market, self.strategy, self.clock, spec, self._model_taken)
+        self._monitoring = MarketMonitoringAgent(
+            self.market, bars=settings.default_klines_limit, minimum_bars=self.strategy.lookback_bars
+        )
+        broker = PaperBroker(Costs(settings.fee_bps, settings.slippage_bps), settings.order_cash_fraction)
+        seats = Seats(
+            self._monitoring,
+            DecisionMakingAgent(self.strategy, min_confidence=settings.min_confidence),
+            ExecutionAgent(self.ledger, broker, self.clock),
+        )
+        self.engine = TradingEngine(self.market.source, seats, self.ledger, self.clock, self._new_id)
+
+    def _model_taken(self, bundle: Bundle) -> None:
+        self.metrics.set_model(bundle.trained_at)
+
+    async def _check_database(self) -> Check:
+        try:
+            await self.database.check()
+        except ServiceError as error:
+            return Check("database", ok=False, detail=error.message)
+        return Check("database", ok=True, detail=self.database.description)
+
+    def _check_ledger(self) -> Check:
+        error = self._ledger_error
+        return Check("ledger", ok=error is None, detail=error.message if error else "the books add up")
+
+    async def _check_market(self) -> Check:
+        """Whether the exchange answers; asked at most every `_PROBE_SECONDS`, sooner while it does not."""
+        async with self._probing:
+            now = asyncio.get_running_loop().time()
+            if self._probe is not None:
+                asked_at, check = self._probe
+                if now - asked_at < (_PROBE_SECONDS if check.ok else _DOUBTED_PROBE_SECONDS):
+                    return check
+            try:
+                await self.market.probe()
+                check = Check("market", ok=True, detail=f"{self.market.source} answers")
+            except ServiceError as error:
+                check = Check("market", ok=False, detail=error.message)
+            self._probe = (now, check)
+            return check
+
+    def _check_clock(self) -> Check:
+        skew = self.market.clock_skew_seconds if isinstance(self.market, BinanceMarketDataClient) else 0.0
+        if skew is None:
+            return Check("clock", ok=True, detail="not measured yet")
+        words = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the exchange"
+        return Check("clock", ok=abs(skew) <= MAXIMUM_CLOCK_SKEW_SECONDS, detail=words)
+
+    def _check_model(self) -> Check:
+        status, age = self.keeper.status, self.keeper.age
+        if age is None:
+            return Check("model", ok=False, detail=f"{status.message} ({status.progress:.0%})")
+        warning = f" It is {age.days} days old, which is too old: a new one is due." if self.keeper.is_old else ""
+        return Check("model", ok=True, detail=status.message + warning)
+
+
+async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metrics: Metrics) -> MarketData:
+    """The market that `MARKET_SOURCE` names; with auto, the simulated one where no Binance host answers."""
+    if settings.market_source is MarketSource.SIMULATED:
+        return SimulatedMarketData(clock, settings.simulated_seed)
+    set_on_retry_hooks([])  # the client logs each failure itself
+    binance = BinanceMarketDataClient(
+        settings.binance_base_url,
+        settings.binance_fallback_url,
+        clock,
+        waits=waits,
+        on_call=metrics.observe_upstream,
+    )
+    if settings.market_source is MarketSource.BINANCE:
+        return binance
+    try:
+        await binance.probe()
+    except UpstreamRateLimitError:
+        return binance  # it answers: it says that we must wait
+    except (UpstreamError, NotReadyError) as error:
+        await binance.aclose()
+        log.warning(
+            "market.simulated",
+            detail="No Binance host answers, so THE MARKET IS SIMULATED until the next start.",
+            reason=error.message,
+        )
+        return SimulatedMarketData(clock, settings.simulated_seed)
+    return binance
+
+
+def build_service(
+    settings: Settings, clock: Clock | None = None, new_id: Callable[[], str] = lambda: uuid4().hex
+) -> Service:
+    """Wire a service; nothing is opened before its `start`."""
+    return Service(settings, clock or SystemClock(), new_id)
+
+
+def _cycle_id(error: ServiceError) -> dict[str, object]:
+    return {"cycle_id": error.context["cycle_id"]} if "cycle_id" in error.context else {}
+
+
+def _describe_cycle(report: CycleReport) -> dict[str, Any]:
+    finished: datetime = report.finished_at
+    status = report.execution.status if report.execution else report.status
+    reason_code = report.execution.reason_code if report.execution else report.reason_code
+    return {
+        "id": report.id,
+        "symbol": report.symbol,
+        "finished_at": finished.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "status": status.value,
+        "reason_code": reason_code,
+    }

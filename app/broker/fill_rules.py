@@ -1,0 +1,98 @@
+"""The arithmetic of a fill, on whole numbers only, so that every driver of it gives equal results.
+
+Units: money and quantities in 1e-8 of a quote or base unit, rates in parts per million (1 bps = 100 ppm).
+Every rounding goes against the account: what it pays is rounded up, what it gets is rounded down.
+"""
+
+from __future__ import annotations
+
+UNITS = 100_000_000
+"""How many units one whole quote or base unit has."""
+
+PPM = 1_000_000
+"""Parts per million in one whole."""
+
+
+def ceil_divide(numerator: int, denominator: int) -> int:
+    """Divide two whole numbers, rounding up.
+
+    >>> ceil_divide(7, 2), ceil_divide(8, 2)
+    (4, 4)
+    """
+    return -(-numerator // denominator)
+
+
+def slippage_ratio(high: int, low: int, close: int, least_ppm: int) -> tuple[int, int]:
+    """The slippage of a fill as a fraction (numerator, denominator).
+
+    It is the larger of `least_ppm` and 15 % of the last closed candle's range over its close: a market that
+    moves a lot within a candle moves between the decision and the fill, too.
+
+    >>> slippage_ratio(high=101, low=99, close=100, least_ppm=300)
+    (30, 10000)
+    >>> slippage_ratio(high=100, low=100, close=100, least_ppm=300)
+    (300, 1000000)
+    """
+    spread, base = 15 * (high - low), 100 * close
+    if spread * PPM > least_ppm * base:
+        return spread, base
+    return least_ppm, PPM
+
+
+def buy_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
+    """The price of a BUY: the quote raised by the slippage, up to the next tick.
+
+    >>> buy_price(quote=10_000, ratio=(300, PPM), tick=10)
+    10010
+    """
+    numerator, denominator = ratio
+    return ceil_divide(quote * (denominator + numerator), denominator * tick) * tick
+
+
+def sell_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
+    """The price of a SELL: the quote lowered by the slippage, down to the tick below; it may be zero or less.
+
+    >>> sell_price(quote=10_000, ratio=(300, PPM), tick=10)
+    9990
+    """
+    numerator, denominator = ratio
+    return quote * (denominator - numerator) // (denominator * tick) * tick
+
+
+def buy_notional(price: int, quantity: int) -> int:
+    """What a BUY pays before the fee.
+
+    >>> buy_notional(price=3, quantity=50_000_000)
+    2
+    """
+    return ceil_divide(price * quantity, UNITS)
+
+
+def sell_notional(price: int, quantity: int) -> int:
+    """What a SELL gets before the fee.
+
+    >>> sell_notional(price=3, quantity=50_000_000)
+    1
+    """
+    return price * quantity // UNITS
+
+
+def fee(notional: int, fee_ppm: int) -> int:
+    """The fee of a fill.
+
+    >>> fee(notional=UNITS, fee_ppm=200)
+    20000
+    """
+    return ceil_divide(notional * fee_ppm, PPM)
+
+
+def affordable_quantity(budget: int, price: int, lot: int, fee_ppm: int) -> int:
+    """The largest quantity, in whole lots, whose notional and fee fit `budget`; zero when none does.
+
+    >>> affordable_quantity(budget=100 * UNITS, price=10 * UNITS, lot=UNITS, fee_ppm=0) // UNITS
+    10
+    >>> affordable_quantity(budget=100 * UNITS, price=10 * UNITS, lot=UNITS, fee_ppm=200) // UNITS
+    9
+    """
+    largest_notional = budget * PPM // (PPM + fee_ppm)
+    return largest_notional * UNITS // (price * lot) * lot

@@ -1,0 +1,243 @@
+"""`python -m app …`: everything the service does, from a terminal, with or without a running server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Annotated, Any, TypeVar
+
+import typer
+from rich.console import Console
+
+from app import __version__, terminal
+from app.bootstrap import Service, build_service
+from app.demo import run_demo
+from app.domain.candle import Interval
+from app.engine.runner import run_every
+from app.errors import ConfigurationError, InvalidInputError, NotFoundError, ServiceError
+from app.observability.logging import configure_logging
+from app.settings import LogFormat, LogLevel, Settings, load_settings
+
+T = TypeVar("T")
+
+app = typer.Typer(
+    name="python -m app",
+    help="Papertape: a prediction microservice for crypto that trades on paper. Not advice; no real order is sent.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
+SymbolOption = Annotated[str | None, typer.Option(help="The symbol, such as BTCUSDT; DEFAULT_SYMBOL when not given.")]
+
+_CALLER_IS_WRONG = (ConfigurationError, InvalidInputError, NotFoundError)
+
+
+@app.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="The address to listen on; HOST when not given.")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="The port to listen on, 0 for a free one; PORT when not given.")
+    ] = None,
+) -> None:
+    """Run the service until it is told to stop (Ctrl-C or SIGTERM)."""
+    from app.main import serve as serve_http  # noqa: PLC0415 - the other commands need not load the web framework
+
+    given = {name: value for name, value in {"host": host, "port": port}.items() if value is not None}
+    settings = load_settings(**given)
+    serve_http(settings, partial(terminal.print_banner, Console(stderr=False)))
+
+
+@app.command()
+def demo(
+    cycles: Annotated[int, typer.Option(min=1, max=10_000, help="How many one-minute cycles to run.")] = 1000,
+    seed: Annotated[int | None, typer.Option(min=0, max=2**32 - 1, help="The market's seed.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002 - typer makes options of defaults
+) -> None:
+    """Train and trade on the simulated market, without network, keys or traces; same seed, same result."""
+    settings = load_settings(**({} if seed is None else {"simulated_seed": seed}))
+    _quiet(settings)
+    with terminal.progress_bar() as on_progress:
+        result = asyncio.run(run_demo(settings, cycles, on_progress))
+    terminal.print_demo(result, as_json=as_json)
+
+
+@app.command()
+def cycle(
+    symbol: SymbolOption = None,
+    every_symbol: Annotated[bool, typer.Option("--all", help="Run a cycle of each of SYMBOLS.")] = False,  # noqa: FBT002
+    interval: Annotated[Interval | None, typer.Option(help="The candle interval; DEFAULT_INTERVAL.")] = None,
+    loop: Annotated[float | None, typer.Option(min=1, help="Go on, a round every so many seconds.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Run one cycle (or, with --loop, one after another) and print what came of it. Trains first without a model."""
+    settings = load_settings()
+    _quiet(settings)
+    symbols = settings.symbols if every_symbol else (symbol or settings.default_symbol,)
+    _check_symbols(symbols)
+    chosen = interval or settings.default_interval
+    _run(settings, lambda service: _cycles(service, symbols, chosen, loop, as_json=as_json))
+
+
+async def _cycles(
+    service: Service, symbols: tuple[str, ...], interval: Interval, loop: float | None, *, as_json: bool
+) -> None:
+    await _need_model(service)
+
+    async def one_round() -> None:
+        failed: ServiceError | None = None
+        for symbol in symbols:
+            try:
+                report, _ = await service.run_cycle(symbol, interval)
+            except ServiceError as error:
+                failed = error
+                terminal.print_error(error, symbol)
+            else:
+                terminal.print_cycle(report, as_json=as_json)
+        if failed is not None and loop is None:
+            raise typer.Exit(_exit_code(failed))
+
+    if loop is None:
+        await one_round()
+    else:
+        await run_every(loop, one_round, on_missed=terminal.print_missed)
+
+
+@app.command()
+def trades(
+    symbol: SymbolOption = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many, newest first.")] = 20,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """List the newest trades of the database."""
+    settings = load_settings()
+    _quiet(settings)
+    if symbol is not None:
+        _check_symbols((symbol,))
+
+    async def show() -> None:
+        async with _books(settings) as service:
+            page = await service.ledger.list_trades(limit=limit, symbol=symbol)
+        terminal.print_trades(page.items, as_json=as_json)
+
+    asyncio.run(show())
+
+
+@app.command()
+def model(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Show the card of the model that would be used: what it was trained on, and how it did out of sample."""
+    settings = load_settings()
+    _quiet(settings)
+
+    async def show(service: Service) -> None:
+        terminal.print_card(dict(service.model_card()), as_json=as_json)
+
+    _run(settings, show)
+
+
+@app.command()
+def train(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Train a model on recent candles and keep it; a running service takes it at its next start."""
+    settings = load_settings()
+    _quiet(settings)
+
+    async def work(service: Service) -> None:
+        with terminal.progress_bar() as on_progress:
+            await service.keeper.train(lambda share, words: on_progress(words, share))
+        terminal.print_card(dict(service.model_card()), as_json=as_json)
+
+    _run(settings, work)
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Check the exchange, the clock, the database and the model, and say what to do about what is wrong."""
+    settings = load_settings()
+    _quiet(settings)
+
+    async def look(service: Service) -> None:
+        checks = await service.checks()
+        terminal.print_checks(service, checks, as_json=as_json)
+        if not all(check.ok for check in checks if check.name != "model"):
+            raise typer.Exit(3)
+
+    _run(settings, look)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    typer.echo(__version__)
+
+
+def main() -> None:
+    """Run the command line; errors become one readable line and an exit code (2 input, 3 refused, 1 a fault)."""
+    try:
+        # What a command exits with comes back as a value; what it returns itself is nothing.
+        sys.exit(app(standalone_mode=False))
+    except ServiceError as error:
+        terminal.print_error(error)
+        sys.exit(_exit_code(error))
+    except (typer.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if not hasattr(error, "exit_code"):
+            raise
+        show: Callable[[], Any] = getattr(error, "show", lambda: None)
+        show()
+        sys.exit(int(error.exit_code))
+
+
+def _run(settings: Settings, work: Callable[[Service], Coroutine[Any, Any, T]]) -> T:
+    async def run() -> T:
+        service = build_service(settings)
+        try:
+            await service.start(train=False)
+            return await work(service)
+        finally:
+            await service.stop()
+
+    with suppress(asyncio.CancelledError):
+        return asyncio.run(run())
+    raise typer.Abort
+
+
+@asynccontextmanager
+async def _books(settings: Settings) -> AsyncIterator[Service]:
+    """A service with its database open, and no market."""
+    service = build_service(settings)
+    async with service.database:
+        yield service
+
+
+async def _need_model(service: Service) -> None:
+    if service.strategy.bundle is None:
+        with terminal.progress_bar() as on_progress:
+            await service.keeper.train(lambda share, words: on_progress(words, share))
+
+
+def _check_symbols(symbols: tuple[str, ...]) -> None:
+    for symbol in symbols:
+        if not (5 <= len(symbol) <= 20 and symbol.isascii() and symbol.isalnum() and symbol == symbol.upper()):
+            raise InvalidInputError(
+                f"{symbol[:40]!r} is no symbol: 5 to 20 capital letters and digits, such as BTCUSDT.",
+                code="invalid_symbol",
+            )
+
+
+def _quiet(settings: Settings) -> None:
+    """Commands print their own results; only what goes wrong is logged besides."""
+    level = settings.log_level if settings.log_level is LogLevel.DEBUG else LogLevel.ERROR
+    configure_logging(level.value, json_lines=settings.log_format is LogFormat.JSON)
+
+
+def _exit_code(error: ServiceError) -> int:
+    return 2 if isinstance(error, _CALLER_IS_WRONG) else 3

@@ -1,0 +1,1 @@
+"""The words of trading; standard library only, no I/O."""

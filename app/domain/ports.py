@@ -1,0 +1,177 @@
+"""Every seam to the outside, on one screen. An adapter satisfies a port without inheriting from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+from typing import Generic, Protocol, TypeVar
+
+from app.domain.candle import Candle, Interval
+from app.domain.cycle import CycleDraft, CycleReport, Settlement, Trade
+from app.domain.instrument import Instrument
+from app.domain.market import MarketSnapshot
+from app.domain.portfolio import Portfolio
+from app.domain.signal import Prediction
+
+T = TypeVar("T")
+
+
+class Clock(Protocol):
+    """Where the time comes from."""
+
+    def now(self) -> datetime:
+        """The present moment, aware UTC."""
+        ...
+
+
+class MarketData(Protocol):
+    """One source of market data. Everything that waits is async and bounded in time.
+
+    All methods raise the `UpstreamError` family, `NotFoundError` (`unknown_symbol`) or
+    `InvalidInputError` (`invalid_interval`).
+    """
+
+    @property
+    def source(self) -> str:
+        """The name that books and models of this source carry: "binance" or "simulated"."""
+        ...
+
+    async def fetch_snapshot(self, symbol: str, interval: Interval, bars: int) -> MarketSnapshot:
+        """The newest `bars` closed candles (fewer where the exchange has fewer) and the quote after them."""
+        ...
+
+    async def fetch_history(
+        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    ) -> list[Candle]:
+        """The newest `bars` closed candles, oldest first, paged; `on_progress` hears how many are in."""
+        ...
+
+    async def fetch_instrument(self, symbol: str) -> Instrument:
+        """The trading rules of `symbol`, from a cache of at most an hour."""
+        ...
+
+    async def probe(self) -> float:
+        """Ask the exchange for its time; returns the clock skew in seconds (positive: we are ahead)."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close connections."""
+        ...
+
+
+class WaitStore(Protocol):
+    """Remembers, over restarts, until when a host told us not to call it."""
+
+    async def load_waits(self) -> dict[str, datetime]:
+        """Host to the moment (aware UTC) it may be called again; past ones may be left out."""
+        ...
+
+    async def save_wait(self, host: str, until: datetime) -> None:
+        """Remember that `host` must not be called before `until`."""
+        ...
+
+
+class Strategy(Protocol):
+    """A trading rule: closed candles in, prediction out. Pure computation, no I/O."""
+
+    @property
+    def model_id(self) -> str:
+        """The name decisions carry; raises `NotReadyError` (`model_not_ready`) while there is no model."""
+        ...
+
+    @property
+    def lookback_bars(self) -> int:
+        """How many closed candles a prediction needs."""
+        ...
+
+    def predict(self, candles: Sequence[Candle]) -> Prediction:
+        """What to do after the last of `candles` (oldest first, contiguous).
+
+        Raises:
+            NotReadyError: No model is loaded yet (`model_not_ready`), or the candles are too few.
+            DataQualityError: A feature is not finite (`features_invalid`).
+        """
+        ...
+
+
+Settle = Callable[[Portfolio], Settlement]
+"""Decides, from the account as it stands inside the booking transaction, what to book. Pure and quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdempotencyKey:
+    """A caller's key and the fingerprint (a hash) of the request it came with."""
+
+    key: str
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Generic[T]):
+    """One page of a listing, newest first, and the cursor of the next (None on the last page)."""
+
+    items: tuple[T, ...]
+    next_cursor: str | None
+
+
+class Ledger(Protocol):
+    """The books: cycles, decisions and fills of one account per source, append-only.
+
+    All methods raise `StorageError` when the database cannot be read or written.
+    """
+
+    async def open_account(self, source: str, cash: Decimal) -> Portfolio:
+        """Create the account of `source` with `cash` unless it exists; check the books; return what it holds.
+
+        Raises:
+            StorageError: `ledger_mismatch`, when the fills do not add up to the recorded balances.
+        """
+        ...
+
+    async def load_portfolio(self, source: str) -> Portfolio:
+        """What the account of `source` holds now."""
+        ...
+
+    async def record_cycle(
+        self, draft: CycleDraft, settle: Settle, clock: Clock, key: IdempotencyKey | None = None
+    ) -> CycleReport:
+        """Book a cycle, its decision and its fill in one transaction, and return the report.
+
+        Where the same (source, symbol, interval, candle) already has a fill, `settle` is not asked: the
+        execution is SKIPPED, `candle_already_traded`, `duplicate`, with the earlier trade. Where `key` was
+        used before, nothing is booked and the earlier report comes back.
+
+        Raises:
+            InvalidInputError: `idempotency_key_reused`, the key came with another request before.
+        """
+        ...
+
+    async def record_refusal(self, report: CycleReport) -> None:
+        """Keep a REFUSED cycle; it trades nothing and uses up no idempotency key."""
+        ...
+
+    async def find_replay(self, key: IdempotencyKey) -> CycleReport | None:
+        """The report recorded under `key`, or None; raises as `record_cycle` for another request's key."""
+        ...
+
+    async def get_cycle(self, cycle_id: str) -> CycleReport:
+        """One cycle; raises `NotFoundError`."""
+        ...
+
+    async def list_cycles(
+        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+    ) -> Page[CycleReport]:
+        """Cycles, newest first; `limit` from 1 to 1000; raises `InvalidInputError` (`invalid_cursor`)."""
+        ...
+
+    async def get_trade(self, trade_id: int) -> Trade:
+        """One trade; raises `NotFoundError`."""
+        ...
+
+    async def list_trades(
+        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+    ) -> Page[Trade]:
+        """Trades, newest first; `limit` from 1 to 1000; raises `InvalidInputError` (`invalid_cursor`)."""
+        ...

@@ -1,0 +1,1 @@
+"""Sources of market data, a venue per module."""

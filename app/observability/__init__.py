@@ -1,0 +1,1 @@
+"""Logs and metrics: how the service tells what it does."""

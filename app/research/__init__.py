@@ -1,0 +1,1 @@
+"""Offline work on the live engine: training, and later backtests."""

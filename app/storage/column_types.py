@@ -1,0 +1,109 @@
+"""Column types that keep money exact and times in UTC on every database."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, cast
+
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Numeric, String, TypeDecorator
+from sqlalchemy.types import TypeEngine
+
+from app.errors import StorageError
+
+DECIMALS = 8
+MAXIMUM_UNITS = 2**63 - 1
+
+RowNumber = BigInteger().with_variant(Integer(), "sqlite")
+"""A generated row number: SQLite counts up only in a column declared INTEGER."""
+
+
+def to_units(amount: Decimal) -> int:
+    """The amount in whole 1e-8 units.
+
+    >>> to_units(Decimal("1.5"))
+    150000000
+
+    Raises:
+        StorageError: `amount_not_storable`: not finite, finer than eight decimals or beyond 64 bits.
+    """
+    if not isinstance(amount, Decimal) or not amount.is_finite():
+        raise _not_storable(amount, "it is no finite decimal number")
+    units = int(amount.scaleb(DECIMALS))
+    if abs(units) > MAXIMUM_UNITS:
+        raise _not_storable(amount, "it is beyond 92 billion")
+    if from_units(units) != amount:
+        raise _not_storable(amount, f"it has more than {DECIMALS} decimals")
+    return units
+
+
+def from_units(units: int) -> Decimal:
+    """The amount of `units` 1e-8 units, always written with eight decimals.
+
+    >>> from_units(150000000)
+    Decimal('1.50000000')
+    """
+    return Decimal(units).scaleb(-DECIMALS)
+
+
+def exact(amount: Decimal) -> Decimal:
+    """The amount as it will be read back: equal, and written with eight decimals; raises as `to_units`."""
+    return from_units(to_units(amount))
+
+
+def _not_storable(amount: object, why: str) -> StorageError:
+    return StorageError(f"The amount {str(amount)[:60]} cannot be kept exactly: {why}.", code="amount_not_storable")
+
+
+class Money(TypeDecorator[Decimal]):
+    """An exact amount with eight decimals: NUMERIC(28, 8), or whole 1e-8 units where decimals are floats (SQLite).
+
+    The bounds are the same everywhere: 64 bits of 1e-8 units. Sums and comparisons are exact in SQL; products
+    and quotients belong in Python.
+    """
+
+    impl = Numeric(28, DECIMALS)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Whole numbers on SQLite."""
+        return dialect.type_descriptor(BigInteger() if dialect.name == "sqlite" else Numeric(28, DECIMALS))
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | int | None:
+        """Check an amount and turn it into what the database keeps."""
+        if value is None:
+            return None
+        units = to_units(value)
+        return units if dialect.name == "sqlite" else from_units(units)
+
+    def process_result_value(self, value: int | Decimal | None, dialect: Dialect) -> Decimal | None:
+        """Turn what the database keeps into an amount."""
+        if value is None or dialect.name != "sqlite":
+            return cast("Decimal | None", value)
+        return from_units(cast("int", value))
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware UTC moment, to the microsecond: TIMESTAMP WITH TIME ZONE, or ISO 8601 text of one width on SQLite."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text on SQLite, which would drop the zone of a DateTime."""
+        return dialect.type_descriptor(String(32) if dialect.name == "sqlite" else DateTime(timezone=True))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | str | None:
+        """Refuse a naive moment; turn an aware one into what the database keeps."""
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise StorageError(f"The moment {value} has no time zone.", code="naive_datetime")
+        moment = value.astimezone(UTC)
+        return moment.isoformat(timespec="microseconds") if dialect.name == "sqlite" else moment
+
+    def process_result_value(self, value: str | datetime | None, dialect: Dialect) -> datetime | None:
+        """Turn what the database keeps into an aware UTC moment."""
+        if value is None or dialect.name != "sqlite":
+            return cast("datetime | None", value)
+        return datetime.fromisoformat(cast("str", value))

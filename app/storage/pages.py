@@ -1,0 +1,78 @@
+"""Listings, newest first, a page at a time, by keyset: a page costs the same however deep it lies."""
+
+from __future__ import annotations
+
+import re
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from sqlalchemy import Connection, Select
+from sqlalchemy.sql.elements import ColumnElement
+
+from app.domain.ports import Page
+from app.errors import InvalidInputError
+from app.storage.column_types import MAXIMUM_UNITS
+
+T = TypeVar("T")
+
+MAXIMUM_LIMIT = 1_000
+MAXIMUM_NUMBER = MAXIMUM_UNITS
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """Which page of which listing: `limit` rows with numbers below `below` (None: the newest ones)."""
+
+    kind: str
+    limit: int
+    below: int | None
+
+    @classmethod
+    def parse(cls, kind: str, limit: int, cursor: str | None) -> PageRequest:
+        """Check what a caller asks for.
+
+        Raises:
+            InvalidInputError: `invalid_limit`, or `invalid_cursor`: it did not come from this listing.
+        """
+        if not 1 <= limit <= MAXIMUM_LIMIT:
+            raise InvalidInputError(f"limit must be from 1 to {MAXIMUM_LIMIT}.", code="invalid_limit")
+        return cls(kind, limit, None if cursor is None else _decode(kind, cursor))
+
+    def fetch(
+        self,
+        connection: Connection,
+        statement: Select[Any],
+        number: ColumnElement[int],
+        build: Callable[[Sequence[Any]], T],
+    ) -> Page[T]:
+        """The page of `statement`, whose first column is `number`; `build` makes an item of a row."""
+        if self.below is not None:
+            statement = statement.where(number < self.below)
+        rows = connection.execute(statement.order_by(number.desc()).limit(self.limit + 1)).all()
+        more = len(rows) > self.limit
+        items = tuple(build(row) for row in rows[: self.limit])
+        return Page(items, _encode(self.kind, rows[self.limit - 1][0]) if more else None)
+
+
+def is_plain(text: str) -> bool:
+    """Whether `text` is short printable ASCII, as every id and symbol of ours is; nothing else can match a row."""
+    return re.fullmatch(r"[!-~]{1,64}", text) is not None
+
+
+def _encode(kind: str, number: int) -> str:
+    return urlsafe_b64encode(f"{kind}:{number}".encode()).decode().rstrip("=")
+
+
+def _decode(kind: str, cursor: str) -> int:
+    try:
+        text = urlsafe_b64decode(cursor[:64] + "=" * (-len(cursor) % 4)).decode("ascii")
+    except ValueError:
+        text = ""
+    found = re.fullmatch(rf"{kind}:([1-9][0-9]{{0,18}})", text)
+    if found is None or int(found[1]) > MAXIMUM_NUMBER:
+        raise InvalidInputError(
+            "cursor is not one that this listing gave out; leave it away to start at the newest.", code="invalid_cursor"
+        )
+    return int(found[1])

@@ -1,0 +1,239 @@
+"""Rows to domain objects and back: what is read equals what was written, to the last digit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from sqlalchemy import Select, func, select
+
+from app.domain.candle import Candle, Interval
+from app.domain.cycle import (
+    CycleReport,
+    CycleStatus,
+    Decision,
+    Execution,
+    ExecutionStatus,
+    LogLine,
+    MarketView,
+    Trade,
+)
+from app.domain.market import Indicators
+from app.domain.order import Side
+from app.domain.signal import Signal
+from app.storage.tables import accounts, cycles, decisions, trades
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+# In the order of the fields of Trade.
+TRADE_COLUMNS = (
+    trades.c.id,
+    trades.c.cycle_id,
+    trades.c.symbol,
+    trades.c.interval,
+    accounts.c.source,
+    trades.c.side,
+    trades.c.quantity,
+    trades.c.price,
+    trades.c.notional,
+    trades.c.fee,
+    trades.c.slippage_bps,
+    trades.c.confidence,
+    trades.c.model_id,
+    trades.c.candle_open_time,
+    trades.c.executed_at,
+    trades.c.reason,
+    trades.c.cash_after,
+    trades.c.position_after,
+)
+_DECISION_COLUMNS = (
+    decisions.c.action,
+    decisions.c.confidence,
+    decisions.c.p_buy,
+    decisions.c.p_sell,
+    decisions.c.p_hold,
+    decisions.c.reason_code,
+    decisions.c.reason,
+    decisions.c.model_id,
+)
+_CYCLE_COLUMNS = (
+    cycles.c.number,
+    cycles.c.id,
+    accounts.c.source,
+    cycles.c.symbol,
+    cycles.c.interval,
+    cycles.c.status,
+    cycles.c.started_at,
+    cycles.c.finished_at,
+    cycles.c.candle_open_time,
+    cycles.c.market,
+    cycles.c.execution_status,
+    cycles.c.execution_reason_code,
+    cycles.c.execution_reason,
+    cycles.c.duplicate_of,
+    cycles.c.reason_code,
+    cycles.c.reason,
+    cycles.c.logs,
+)
+_DECISION_START = len(_CYCLE_COLUMNS)
+_TRADE_START = _DECISION_START + len(_DECISION_COLUMNS)
+
+SELECT_TRADES: Select[Any] = select(*TRADE_COLUMNS).join_from(trades, accounts)
+
+SELECT_CYCLES: Select[Any] = (
+    select(*_CYCLE_COLUMNS, *_DECISION_COLUMNS, *TRADE_COLUMNS)
+    .join_from(cycles, accounts, cycles.c.account_id == accounts.c.id)
+    .outerjoin(decisions, decisions.c.cycle_id == cycles.c.id)
+    .outerjoin(trades, trades.c.cycle_id == func.coalesce(cycles.c.duplicate_of, cycles.c.id))
+)
+
+
+def trade_from_row(row: Sequence[Any]) -> Trade:
+    """The trade in a row of `TRADE_COLUMNS`."""
+    number, cycle_id, symbol, interval, source, side, *rest = row
+    return Trade(number, cycle_id, symbol, Interval(interval), source, Side(side), *rest)
+
+
+def report_from_row(row: Sequence[Any]) -> CycleReport:
+    """The report in a row of `SELECT_CYCLES`."""
+    (_, cycle_id, source, symbol, interval, status, started_at, finished_at, candle_open_time, market) = row[:10]
+    execution_status, execution_reason_code, execution_reason, duplicate_of, reason_code, reason, logs = row[10:17]
+    execution = None
+    if execution_status is not None:
+        execution = Execution(
+            ExecutionStatus(execution_status),
+            execution_reason_code,
+            execution_reason,
+            trade=None if row[_TRADE_START] is None else trade_from_row(row[_TRADE_START:]),
+            duplicate=duplicate_of is not None,
+        )
+    return CycleReport(
+        id=cycle_id,
+        source=source,
+        symbol=symbol,
+        interval=Interval(interval),
+        status=CycleStatus(status),
+        started_at=started_at,
+        finished_at=finished_at,
+        logs=tuple(LogLine(_moment(time), agent, message) for time, agent, message in logs),
+        market=None if market is None else _market_from_json(market, candle_open_time),
+        decision=_decision_from_row(row[_DECISION_START:_TRADE_START]),
+        execution=execution,
+        reason_code=reason_code,
+        reason=reason,
+    )
+
+
+def cycle_values(report: CycleReport, account_id: int) -> dict[str, Any]:
+    """The row of `cycles` for a report."""
+    market, execution = report.market, report.execution
+    values: dict[str, Any] = {
+        "id": report.id,
+        "account_id": account_id,
+        "symbol": report.symbol,
+        "interval": report.interval.value,
+        "status": report.status.value,
+        "started_at": report.started_at,
+        "finished_at": report.finished_at,
+        "candle_open_time": None if market is None else market.candle_open_time,
+        "market": None if market is None else _market_to_json(market),
+        "reason_code": report.reason_code,
+        "reason": report.reason,
+        "logs": [[_microseconds(line.time), line.agent, line.message] for line in report.logs],
+        "execution_status": None,
+        "execution_reason_code": None,
+        "execution_reason": None,
+        "duplicate_of": None,
+    }
+    if execution is not None:
+        values["execution_status"] = execution.status.value
+        values["execution_reason_code"] = execution.reason_code
+        values["execution_reason"] = execution.reason
+        values["duplicate_of"] = execution.trade.cycle_id if execution.duplicate and execution.trade else None
+    return values
+
+
+def decision_values(cycle_id: str, decision: Decision) -> dict[str, Any]:
+    """The row of `decisions` for a cycle's decision."""
+    return {
+        "cycle_id": cycle_id,
+        "action": decision.action.value,
+        "confidence": decision.confidence,
+        "p_buy": decision.probabilities[Signal.BUY],
+        "p_sell": decision.probabilities[Signal.SELL],
+        "p_hold": decision.probabilities[Signal.HOLD],
+        "reason_code": decision.reason_code,
+        "reason": decision.reason,
+        "model_id": decision.model_id,
+    }
+
+
+def trade_values(trade: Trade, account_id: int) -> dict[str, Any]:
+    """The row of `trades` for a trade, without the id, which the database gives it."""
+    return {
+        "cycle_id": trade.cycle_id,
+        "account_id": account_id,
+        "symbol": trade.symbol,
+        "interval": trade.interval.value,
+        "side": trade.side.value,
+        "quantity": trade.quantity,
+        "price": trade.price,
+        "notional": trade.notional,
+        "fee": trade.fee,
+        "slippage_bps": trade.slippage_bps,
+        "confidence": trade.confidence,
+        "model_id": trade.model_id,
+        "candle_open_time": trade.candle_open_time,
+        "executed_at": trade.executed_at,
+        "reason": trade.reason,
+        "cash_after": trade.cash_after,
+        "position_after": trade.position_after,
+    }
+
+
+def _decision_from_row(row: Sequence[Any]) -> Decision | None:
+    action, confidence, p_buy, p_sell, p_hold, reason_code, reason, model_id = row
+    if action is None:
+        return None
+    probabilities = {Signal.BUY: p_buy, Signal.SELL: p_sell, Signal.HOLD: p_hold}
+    return Decision(Signal(action), confidence, probabilities, reason_code, reason, model_id)
+
+
+def _market_to_json(market: MarketView) -> dict[str, Any]:
+    indicators = market.indicators
+    return {
+        "price": str(market.price),
+        "close_time": _microseconds(market.candle_close_time),
+        "indicators": [indicators.sma_10, indicators.sma_50, indicators.rsi_14, indicators.price_change_1m],
+        "candles": [_candle_to_json(candle) for candle in market.candles],
+    }
+
+
+def _market_from_json(document: dict[str, Any], candle_open_time: datetime) -> MarketView:
+    return MarketView(
+        price=Decimal(document["price"]),
+        candle_open_time=candle_open_time,
+        candle_close_time=_moment(document["close_time"]),
+        indicators=Indicators(*document["indicators"]),
+        candles=tuple(_candle_from_json(values) for values in document["candles"]),
+    )
+
+
+def _candle_to_json(candle: Candle) -> list[Any]:
+    prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
+    return [_microseconds(candle.open_time), _microseconds(candle.close_time), *map(str, prices)]
+
+
+def _candle_from_json(values: Sequence[Any]) -> Candle:
+    return Candle(_moment(values[0]), _moment(values[1]), *map(Decimal, values[2:]))
+
+
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // _MICROSECOND
+
+
+def _moment(microseconds: int) -> datetime:
+    return _EPOCH + timedelta(microseconds=microseconds)

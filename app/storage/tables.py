@@ -1,0 +1,183 @@
+"""The tables. Changing one takes an Alembic revision, too; a test compares the two.
+
+Books (accounts, cycles, decisions, trades, idempotency keys) are append-only: triggers made by the migrations
+refuse UPDATE and DELETE, and refuse a trade whose balances do not follow from the ones before it.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    JSON,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from app.storage.column_types import Money, RowNumber, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("id", RowNumber, primary_key=True),
+    Column("source", String(32), nullable=False, unique=True),
+    Column("initial_cash", Money, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("initial_cash > 0", name="initial_cash"),
+    sqlite_autoincrement=True,
+)
+
+# `number` counts cycles in the order they were booked, which no clock can turn round.
+# `duplicate_of` names the cycle whose fill of the same candle stood in the way of this one's.
+cycles = Table(
+    "cycles",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("account_id", RowNumber, ForeignKey("accounts.id"), nullable=False),
+    Column("symbol", String(20), nullable=False),
+    Column("interval", String(3), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("finished_at", UtcDateTime, nullable=False),
+    Column("candle_open_time", UtcDateTime),
+    Column("market", JSON(none_as_null=True)),
+    Column("execution_status", String(16)),
+    Column("execution_reason_code", String(64)),
+    Column("execution_reason", Text),
+    Column("duplicate_of", String(64), ForeignKey("cycles.id")),
+    Column("reason_code", String(64)),
+    Column("reason", Text),
+    Column("logs", JSON, nullable=False),
+    CheckConstraint(
+        "(status = 'COMPLETED' AND execution_status IS NOT NULL AND execution_reason_code IS NOT NULL"
+        " AND execution_reason IS NOT NULL AND market IS NOT NULL AND candle_open_time IS NOT NULL"
+        " AND reason_code IS NULL)"
+        " OR (status = 'REFUSED' AND execution_status IS NULL AND duplicate_of IS NULL"
+        " AND reason_code IS NOT NULL AND reason IS NOT NULL)",
+        name="status",
+    ),
+    CheckConstraint("execution_status IN ('FILLED', 'SKIPPED')", name="execution_status"),
+    CheckConstraint("duplicate_of IS NULL OR execution_status = 'SKIPPED'", name="duplicate_of"),
+    Index(None, "account_id", "number"),
+    Index(None, "symbol", "number"),
+    sqlite_autoincrement=True,
+)
+
+decisions = Table(
+    "decisions",
+    metadata,
+    Column("cycle_id", String(64), ForeignKey("cycles.id"), primary_key=True),
+    Column("action", String(4), nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("p_buy", Double, nullable=False),
+    Column("p_sell", Double, nullable=False),
+    Column("p_hold", Double, nullable=False),
+    Column("reason_code", String(64), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("model_id", String(128), nullable=False),
+    CheckConstraint("action IN ('BUY', 'SELL', 'HOLD')", name="action"),
+    CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+    CheckConstraint(
+        "p_buy BETWEEN 0 AND 1 AND p_sell BETWEEN 0 AND 1 AND p_hold BETWEEN 0 AND 1", name="probabilities"
+    ),
+    sqlite_with_rowid=False,
+)
+
+# Each row carries the balances after it, as a bank statement does: the last row tells what is held, and all of
+# them can be added up again. It refers to the decision, so that there is no fill without one.
+trades = Table(
+    "trades",
+    metadata,
+    Column("id", RowNumber, primary_key=True),
+    Column("cycle_id", String(64), ForeignKey("decisions.cycle_id"), nullable=False, unique=True),
+    Column("account_id", RowNumber, ForeignKey("accounts.id"), nullable=False),
+    Column("symbol", String(20), nullable=False),
+    Column("interval", String(3), nullable=False),
+    Column("side", String(4), nullable=False),
+    Column("quantity", Money, nullable=False),
+    Column("price", Money, nullable=False),
+    Column("notional", Money, nullable=False),
+    Column("fee", Money, nullable=False),
+    Column("slippage_bps", Double, nullable=False),
+    Column("confidence", Double, nullable=False),
+    Column("model_id", String(128), nullable=False),
+    Column("candle_open_time", UtcDateTime, nullable=False),
+    Column("executed_at", UtcDateTime, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("cash_after", Money, nullable=False),
+    Column("position_after", Money, nullable=False),
+    UniqueConstraint("account_id", "symbol", "interval", "candle_open_time"),
+    CheckConstraint("side IN ('BUY', 'SELL')", name="side"),
+    CheckConstraint("quantity > 0", name="quantity"),
+    CheckConstraint("price > 0", name="price"),
+    CheckConstraint("notional > 0", name="notional"),
+    CheckConstraint("fee >= 0", name="fee"),
+    CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+    CheckConstraint("cash_after >= 0", name="cash_after"),
+    CheckConstraint("position_after >= 0", name="position_after"),
+    Index(None, "account_id", "id"),
+    Index(None, "account_id", "symbol", "id"),
+    Index(None, "symbol", "id"),
+    sqlite_autoincrement=True,
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("kind", String(32), nullable=False),
+    Column("status", String(16), nullable=False),
+    Column("progress", Double, nullable=False),
+    Column("message", Text, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("finished_at", UtcDateTime),
+    Column("error_code", String(64)),
+    Column("error_message", Text),
+    Column("result", JSON(none_as_null=True)),
+    CheckConstraint("status IN ('QUEUED', 'RUNNING', 'SUCCEEDED', 'FAILED', 'INTERRUPTED', 'CANCELED')", name="status"),
+    CheckConstraint("progress BETWEEN 0 AND 1", name="progress"),
+    sqlite_autoincrement=True,
+)
+
+# One name space for every endpoint, so that a key cannot be used up twice by different kinds of requests.
+idempotency_keys = Table(
+    "idempotency_keys",
+    metadata,
+    Column("key", String(255), primary_key=True),
+    Column("fingerprint", String(128), nullable=False),
+    Column("cycle_id", String(64), ForeignKey("cycles.id")),
+    Column("job_id", String(64), ForeignKey("jobs.id")),
+    Column("created_at", UtcDateTime, nullable=False),
+    CheckConstraint("(cycle_id IS NULL) <> (job_id IS NULL)", name="one_result"),
+    sqlite_with_rowid=False,
+)
+
+upstream_waits = Table(
+    "upstream_waits",
+    metadata,
+    Column("host", String(255), primary_key=True),
+    Column("until", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+APPEND_ONLY = ("accounts", "cycles", "decisions", "trades", "idempotency_keys")
+"""The tables whose rows are never changed or removed."""

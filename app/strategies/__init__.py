@@ -1,0 +1,1 @@
+"""Trading rules, one a file: closed candles in, prediction out."""

@@ -1,0 +1,149 @@
+"""The default strategy: a forest's BUY, SELL or HOLD after the newest closed candle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from app.domain.candle import Candle
+from app.domain.signal import Prediction, Signal
+from app.errors import DataQualityError, InvalidInputError, NotReadyError, ServiceError
+from app.strategies.bars import bars_from_candles
+from ml.bars import FloatArray
+from ml.bundle import Bundle
+from ml.features import FEATURE_NAMES, LOOKBACK_BARS, compute_features, compute_newest_features
+from ml.labels import BUY, HOLD, SELL
+from ml.predictor import Predictor
+
+FeatureRow = Sequence[float] | Mapping[str, float]
+"""One row of features: in the order of the card, or by name."""
+
+_COLUMNS = {Signal.BUY: BUY, Signal.SELL: SELL, Signal.HOLD: HOLD}
+_TIES = (Signal.HOLD, Signal.SELL, Signal.BUY)
+"""Which signal wins a tie, first first: where the model cannot tell, the cheaper mistake."""
+
+
+class _Model:
+    """A bundle ready to predict; swapped as a whole, so that a prediction never mixes two."""
+
+    def __init__(self, bundle: Bundle) -> None:
+        self.bundle = bundle
+        self.predictor = Predictor(bundle.forest)
+
+    def predict(self, row: FloatArray) -> Prediction:
+        if not np.isfinite(row).all():
+            names = [name for name, value in zip(FEATURE_NAMES, row, strict=True) if not np.isfinite(value)]
+            raise DataQualityError(
+                f"The features {', '.join(names)} are not finite; nothing can be predicted from them.",
+                code="features_invalid",
+                context={"features": names},
+            )
+        try:
+            shares = self.predictor.predict(row)
+        except ValueError as error:
+            raise DataQualityError(f"Nothing can be predicted: {error}.", code="features_invalid") from error
+        probabilities = {signal: float(shares[column]) for signal, column in _COLUMNS.items()}
+        signal = max(_TIES, key=lambda one: probabilities[one])
+        return Prediction(signal, probabilities, self.bundle.model_id)
+
+
+class ForestStrategy:
+    """Satisfies `ports.Strategy` with whatever bundle it was given last."""
+
+    lookback_bars = LOOKBACK_BARS
+
+    def __init__(self) -> None:
+        self._model: _Model | None = None
+
+    def use(self, bundle: Bundle) -> None:
+        """Predict with `bundle` from now on; a prediction under way ends with the one it began with."""
+        self._model = _Model(bundle)
+
+    @property
+    def bundle(self) -> Bundle | None:
+        """The bundle in use, None before there is one."""
+        return self._model.bundle if self._model else None
+
+    @property
+    def model_id(self) -> str:
+        """The id of the bundle in use; raises `NotReadyError` (`model_not_ready`) while there is none."""
+        return self._ready().bundle.model_id
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """The card of the bundle in use; raises `NotReadyError` (`model_not_ready`) while there is none."""
+        return self._ready().bundle.card
+
+    def predict(self, candles: Sequence[Candle]) -> Prediction:
+        """What to do after the last of `candles` (oldest first, contiguous).
+
+        Raises:
+            NotReadyError: `model_not_ready`, or `insufficient_history` with fewer than `lookback_bars` candles.
+            DataQualityError: `features_invalid`, a feature is not finite.
+        """
+        model = self._ready()
+        if len(candles) < LOOKBACK_BARS:
+            raise _too_few(len(candles))
+        return model.predict(compute_newest_features(bars_from_candles(candles[-LOOKBACK_BARS:])))
+
+    def predict_candles(self, candles: Sequence[Candle]) -> list[Prediction | ServiceError]:
+        """A prediction after each of `candles` (oldest first), or why there is none; raises `NotReadyError`."""
+        model = self._ready()
+        rows = compute_features(bars_from_candles(candles))
+        return [
+            _too_few(number) if number < LOOKBACK_BARS else _attempt(model, row)
+            for number, row in enumerate(rows, start=1)
+        ]
+
+    def predict_features(self, rows: Sequence[FeatureRow]) -> list[Prediction | ServiceError]:
+        """A prediction for each row of features, or why there is none; raises `NotReadyError`."""
+        model = self._ready()
+        results: list[Prediction | ServiceError] = []
+        for row in rows:
+            try:
+                results.append(_attempt(model, _vector(row)))
+            except InvalidInputError as error:
+                results.append(error)
+        return results
+
+    def _ready(self) -> _Model:
+        if self._model is None:
+            raise NotReadyError(
+                "The model is still being trained; ask again in a few seconds (GET /readyz shows how far it is).",
+                code="model_not_ready",
+                retry_after_seconds=5,
+            )
+        return self._model
+
+
+def _attempt(model: _Model, row: FloatArray) -> Prediction | ServiceError:
+    try:
+        return model.predict(row)
+    except DataQualityError as error:
+        return InvalidInputError(error.message, code=error.code, context=error.context)
+
+
+def _vector(row: FeatureRow) -> FloatArray:
+    if isinstance(row, Mapping):
+        if set(row) != set(FEATURE_NAMES):
+            wrong = sorted(set(row) ^ set(FEATURE_NAMES))[:5]
+            raise InvalidInputError(
+                f"The row must name each feature of the model once; missing or unknown: {', '.join(wrong)[:200]}.",
+                code="features_mismatched",
+            )
+        row = [row[name] for name in FEATURE_NAMES]
+    if len(row) != len(FEATURE_NAMES):
+        raise InvalidInputError(
+            f"The row has {len(row)} values; the model takes {len(FEATURE_NAMES)}.", code="features_mismatched"
+        )
+    return np.array(row, dtype=np.float64)
+
+
+def _too_few(have: int) -> NotReadyError:
+    return NotReadyError(
+        f"A prediction needs {LOOKBACK_BARS} closed candles; there are {have}.",
+        code="insufficient_history",
+        context={"have": have, "need": LOOKBACK_BARS},
+    )

@@ -1,0 +1,219 @@
+"""How results look in a terminal: tables for people on standard output, JSON for machines, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from pydantic import TypeAdapter
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from app.api import schemas
+from app.bootstrap import Check, Service
+from app.demo import DemoResult
+from app.domain.cycle import CycleReport, Trade
+from app.errors import ServiceError
+
+_SHOWN_DEMO_TRADES = 20
+_REMEDIES = {
+    "market": "Check the network, BINANCE_BASE_URL and BINANCE_FALLBACK_URL, or set MARKET_SOURCE=simulated.",
+    "clock": "Set this machine's clock, for instance by switching NTP on.",
+    "database": "Check DATABASE_URL, the disk's free space and the rights on the file.",
+    "ledger": "The books were changed from outside; restore a backup of the database.",
+    "model": "python -m app train",
+}
+
+
+def print_banner(console: Console, address: str, service: Service) -> None:
+    """Say, once the service answers, where it is, what it trades on and what to try."""
+    simulated = service.market.source == "simulated"
+    market = "SIMULATED (profits on it mean nothing)" if simulated else f"{service.market.source}"
+    bundle = service.strategy.bundle
+    model = bundle.model_id if bundle else "none yet: training in the background, see /readyz"
+    console.print(
+        f"\nPapertape is listening on {address} - paper trading only, not advice", highlight=False, soft_wrap=True
+    )
+    console.print(f"  market  {market}", style="bold yellow" if simulated else None, highlight=False)
+    console.print(f"  model   {model}", highlight=False, markup=False)
+    console.print(f"  docs    {address}/docs", highlight=False)
+    console.print(
+        f"  try     curl -X POST '{address}/trading/run-cycle?symbol={service.settings.default_symbol}'\n",
+        highlight=False,
+        soft_wrap=True,
+    )
+    sys.stdout.flush()
+
+
+@contextmanager
+def progress_bar() -> Iterator[Callable[[str, float], None]]:
+    """A bar on standard error; the callback takes what is being done and how far it is, 0 to 1."""
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TimeElapsedColumn(),
+    )
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("Starting", total=1.0)
+        yield lambda words, share: progress.update(task, description=escape(words), completed=share)
+
+
+def print_cycle(report: CycleReport, *, as_json: bool) -> None:
+    """One cycle: its line, or all of it as JSON."""
+    if as_json:
+        _print_json_text(TypeAdapter(schemas.Cycle).dump_json(schemas.Cycle.model_validate(report), by_alias=True))
+        return
+    if report.decision is None or report.execution is None:
+        return
+    outcome = report.execution.status.value.lower()
+    _plain(
+        f"{report.finished_at:%Y-%m-%d %H:%M:%SZ}  {report.symbol} ({report.source})  {report.decision.action} "
+        f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}"
+    )
+
+
+def print_trades(trades: Sequence[Trade], *, as_json: bool) -> None:
+    """A table of trades, or the items of `GET /trading/trades`."""
+    if as_json:
+        items = [schemas.Trade.model_validate(trade) for trade in trades]
+        _print_json_text(TypeAdapter(list[schemas.Trade]).dump_json(items, by_alias=True))
+    elif not trades:
+        _plain("No trades yet.")
+    else:
+        _print(_trade_table(trades))
+
+
+def print_card(card: dict[str, Any], *, as_json: bool) -> None:
+    """A model card: its main numbers beside their baselines, or all of it as JSON."""
+    if as_json:
+        _print_json(card)
+        return
+    metrics, window, rule = card["metrics"], card["window"], card["label_rule"]
+    _plain(f"{card['model_id']}: {', '.join(card['symbols'])} {card['interval']} from {card['source']}")
+    _plain(
+        f"Trained {card['trained_at']} on {window['candles']:,} candles ({window['first_open_time']} to "
+        f"{window['last_open_time']}, {window['gaps']} gaps); a move of {rule['threshold_percent']} % within "
+        f"{rule['horizon_bars']} candles is BUY or SELL."
+    )
+    table = Table("out of sample", "model", "baseline", title=f"Judged on the newest {metrics['rows']:,} rows")
+    table.add_row("log-loss", f"{metrics['log_loss']:.4f}", f"{metrics['prior_log_loss']:.4f} (class shares)")
+    table.add_row(
+        "accuracy",
+        f"{metrics['accuracy']:.1%}",
+        f"{metrics['majority_accuracy']:.1%} (always {metrics['majority_class']})",
+    )
+    table.add_row("balanced accuracy", f"{metrics['balanced_accuracy']:.1%}", "33.3% (chance)")
+    table.add_row("skill", f"{metrics['skill']:+.2%}", "0% (class shares)")
+    _print(table)
+    for warning in card["warnings"]:
+        _plain(f"Warning: {warning}")
+
+
+def print_checks(service: Service, checks: Sequence[Check], *, as_json: bool) -> None:
+    """What was checked, what was found, and what to do about it."""
+    if as_json:
+        found = [{"name": check.name, "ok": check.ok, "detail": check.detail} for check in checks]
+        _print_json({"source": service.market.source, "checks": found})
+        return
+    _plain(f"Market source: {service.market.source} (MARKET_SOURCE={service.settings.market_source})")
+    for check in checks:
+        _plain(f"{'ok ' if check.ok else 'NOT OK'}  {check.name}: {check.detail}")
+        if not check.ok:
+            _plain(f"        -> {_REMEDIES[check.name]}")
+
+
+def print_demo(result: DemoResult, *, as_json: bool) -> None:
+    """The trades of a demonstration and what the account came to."""
+    change = result.equity / result.initial_cash - 1
+    if as_json:
+        trades = TypeAdapter(list[schemas.Trade]).dump_python(
+            [schemas.Trade.model_validate(trade) for trade in result.trades], mode="json"
+        )
+        money = schemas.render_money
+        _print_json(
+            {
+                "seed": result.seed,
+                "source": "simulated",
+                "model_id": result.card["model_id"],
+                "cycles": result.cycles,
+                "trades": trades,
+                "initial_cash": money(result.initial_cash),
+                "cash": money(result.cash),
+                "position": money(result.position),
+                "price": money(result.price),
+                "equity": money(result.equity),
+                "fees": money(result.fees),
+                "round_trips": result.round_trips,
+            }
+        )
+        return
+    if result.trades:
+        _print(_trade_table(result.trades[-_SHOWN_DEMO_TRADES:]))
+        if len(result.trades) > _SHOWN_DEMO_TRADES:
+            _plain(f"(the last {_SHOWN_DEMO_TRADES} of {len(result.trades)} trades)")
+    base = result.symbol.removesuffix("USDT")
+    _plain(f"Model     {result.card['model_id']}, skill out of sample {result.card['metrics']['skill']:+.1%}")
+    _plain(f"Cycles    {result.cycles}, trades {len(result.trades)}, round trips {result.round_trips}")
+    held = f"{result.position.normalize():f} {base} at {result.price.normalize():f}"
+    _plain(f"Cash      {result.cash.normalize():f} USDT, and {held}")
+    gain = f"{change:+.2%} of {result.initial_cash.normalize():f}"
+    _plain(f"Equity    {result.equity:.2f} USDT ({gain}), fees {result.fees:.2f}")
+    _plain("The market was SIMULATED and has a pattern built in: profits on it mean nothing.")
+
+
+def print_missed(count: int) -> None:
+    """Say that a round took longer than its time."""
+    print(f"The last round took too long: {count} skipped.", file=sys.stderr)  # noqa: T201 - this is the terminal
+
+
+def print_error(error: ServiceError, symbol: str | None = None) -> None:
+    """One line on standard error (one a setting, where several are wrong)."""
+    prefix = f"{symbol}: " if symbol else ""
+    print(f"{prefix}{error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - this is the terminal
+
+
+def _trade_table(trades: Sequence[Trade]) -> Table:
+    table = Table(
+        "id", "executed at", "symbol", "side", "quantity", "price", "fee", "confidence", "cash after", "source"
+    )
+    for trade in trades:
+        table.add_row(
+            str(trade.id),
+            f"{trade.executed_at:%Y-%m-%d %H:%M:%SZ}",
+            trade.symbol,
+            trade.side.value,
+            f"{trade.quantity.normalize():f}",
+            f"{trade.price.normalize():f}",
+            f"{trade.fee:.4f}",
+            f"{trade.confidence:.1%}",
+            f"{trade.cash_after:.2f}",
+            trade.source,
+        )
+    return table
+
+
+def _print(table: Table) -> None:
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=160)
+    console.print(table)
+
+
+def _plain(text: str) -> None:
+    Console(soft_wrap=True).print(text, markup=False, highlight=False)
+
+
+def _print_json(value: object) -> None:
+    _print_json_text(json.dumps(value, indent=1).encode())
+
+
+def _print_json_text(text: bytes) -> None:
+    sys.stdout.buffer.write(text + b"\n")
+    sys.stdout.flush()

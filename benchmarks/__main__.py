@@ -1,0 +1,55 @@
+"""What `make bench` runs: every figure beside its bar; exit status 1 where one is missed."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+from benchmarks import bench_predict, bench_service, bench_trades
+
+
+def report(what: str, figure: float, unit: str, bar: float, *, at_least: bool) -> bool:
+    met = figure >= bar if at_least else figure <= bar
+    word = "at least" if at_least else "at most"
+    print(f"{'ok    ' if met else 'MISSED'} {what}: {figure:,.1f} {unit} ({word} {bar:g})", flush=True)
+    return met
+
+
+def bench_running_service() -> list[bool]:
+    with tempfile.TemporaryDirectory() as scratch, bench_service.exchange() as exchange:
+        folder = Path(scratch)
+        with bench_service.service(folder, exchange):
+            pass  # trains the model that the measured starts load
+        with bench_service.service(folder, exchange) as running:
+            started = running.start_seconds
+            cycle, upstream = bench_service.measure_overhead(running, exchange)
+            rate = bench_service.measure_throughput(running)
+            memory = running.memory_megabytes
+    print(f"  cycle p50 {cycle:.1f} ms, slower upstream call p50 {upstream:.1f} ms")
+    return [
+        report("a cycle over HTTP beyond its slower upstream call, p50", cycle - upstream, "ms", 10, at_least=False),
+        report("cycles a second, 16 callers, 50 symbols", rate, "/s", 100, at_least=True),
+        report("start with a model on disk to ready", started, "s", 3, at_least=False),
+        report("resident memory after 1,000 cycles", memory, "MB", 200, at_least=False),
+    ]
+
+
+def bench_many_trades() -> bool:
+    with tempfile.TemporaryDirectory() as scratch, bench_service.exchange() as exchange:
+        folder = Path(scratch)
+        asyncio.run(bench_trades.fill_file(folder / "trading.db"))
+        with bench_service.service(folder, exchange) as running:
+            page = bench_service.measure_trades_page(running.address)
+    return report("GET /trading/trades?limit=100 on 100,000 rows, p99", page, "ms", 25, at_least=False)
+
+
+def main() -> int:
+    faster = report("one-row prediction against scikit-learn", bench_predict.measure(), "x", 200, at_least=True)
+    met = [faster, *bench_running_service(), bench_many_trades()]
+    return 0 if all(met) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

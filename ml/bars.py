@@ -1,0 +1,74 @@
+"""Candles as arrays: what every computation in `ml` takes in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+
+FloatArray = npt.NDArray[np.float64]
+IntegerArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bars:
+    """Closed candles, oldest first, each field of shape (n_bars,).
+
+    `open_time_ms` is in milliseconds since the epoch (UTC) and strictly rising; prices are in quote units and
+    positive; `volume` is in base units and not negative. Nothing here checks that: whoever fetches candles does.
+
+    >>> bars = Bars.from_rows([(0, 10.0, 12.0, 9.0, 11.0, 5.0), (60_000, 11.0, 11.0, 11.0, 11.0, 0.0)])
+    >>> len(bars), bars[-1:].close.tolist()
+    (2, [11.0])
+    """
+
+    open_time_ms: IntegerArray
+    open: FloatArray
+    high: FloatArray
+    low: FloatArray
+    close: FloatArray
+    volume: FloatArray
+
+    def __post_init__(self) -> None:
+        prices = (self.open, self.high, self.low, self.close, self.volume)
+        shape = self.open_time_ms.shape
+        if len(shape) != 1 or any(values.shape != shape for values in prices):
+            raise ValueError("the arrays of Bars must be one-dimensional and equally long")
+
+    @classmethod
+    def from_rows(cls, rows: list[tuple[int, float, float, float, float, float]]) -> Bars:
+        """Build bars from (open_time_ms, open, high, low, close, volume) rows, oldest first."""
+        columns = list(zip(*rows, strict=True)) if rows else [()] * 6
+        return cls(
+            np.array(columns[0], dtype=np.int64),
+            *(np.array(column, dtype=np.float64) for column in columns[1:]),
+        )
+
+    def __len__(self) -> int:
+        return len(self.open_time_ms)
+
+    def __getitem__(self, rows: slice) -> Bars:
+        """The bars of a slice; the arrays are views."""
+        return Bars(
+            self.open_time_ms[rows],
+            self.open[rows],
+            self.high[rows],
+            self.low[rows],
+            self.close[rows],
+            self.volume[rows],
+        )
+
+
+def find_segments(open_time_ms: IntegerArray, interval_ms: int) -> list[slice]:
+    """Split a series where candles are missing: the longest runs whose open times are `interval_ms` apart.
+
+    >>> find_segments(np.array([0, 60_000, 180_000]), 60_000)
+    [slice(0, 2, None), slice(2, 3, None)]
+    """
+    if open_time_ms.size == 0:
+        return []
+    starts = np.flatnonzero(np.diff(open_time_ms) != interval_ms) + 1
+    edges = [0, *starts.tolist(), open_time_ms.size]
+    return [slice(start, end) for start, end in pairwise(edges)]

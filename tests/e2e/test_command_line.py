@@ -1,0 +1,211 @@
+"""`python -m app …` as a person or a cron line uses it: results on standard output, one line of error, exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli import main
+from tests.support.exchange_server import ExchangeServer
+
+PROJECT = Path(__file__).parents[2]
+SETTINGS = {
+    "MARKET_SOURCE": "simulated",
+    "TRAINING_KLINES": "1500",
+    "MODEL_THRESHOLD_PERCENT": "0.1",
+    "MODEL_HORIZON_BARS": "10",
+    "MIN_CONFIDENCE": "0",
+    "SYMBOLS": "BTCUSDT,ETHUSDT",
+}
+
+
+@dataclass
+class Ended:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "app", *arguments]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    return kept | {"PYTHONPATH": str(PROJECT)} | SETTINGS | settings
+
+
+def run(folder: Path, *arguments: str, **settings: str) -> Ended:
+    ended = subprocess.run(
+        command(*arguments), cwd=folder, env=environment(**settings), capture_output=True, timeout=60, check=False
+    )
+    return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a trained model and, of each of two symbols, one trade."""
+    folder = tmp_path_factory.mktemp("command-line")
+    trained = run(folder, "train", "--json")
+    assert trained.code == 0, trained.err
+    assert trained.json["model_id"].startswith("forest-simulated-1m-")
+    assert run(folder, "cycle", "--all").code == 0
+    return folder
+
+
+def test_cycle_as_json_is_the_document_of_the_api(place: Path) -> None:
+    report = run(place, "cycle", "--symbol", "ETHUSDT", "--json").json
+
+    assert report["symbol"] == "ETHUSDT"
+    assert report["source"] == "simulated"
+    assert report["execution"]["status"] in ("FILLED", "SKIPPED")
+    assert sum(report["decision"]["probabilities"].values()) == pytest.approx(1)
+
+
+def test_cycle_for_people_is_one_line_that_says_what_came_of_it(place: Path) -> None:
+    ended = run(place, "cycle")
+
+    assert ended.code == 0
+    pattern = (
+        r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\dZ  BTCUSDT \(simulated\)  (BUY|SELL|HOLD) \d+\.\d%  (filled|skipped): .+\n"
+    )
+    assert re.fullmatch(pattern, ended.out)
+
+
+def test_trades_are_listed_newest_first_for_people_and_machines(place: Path) -> None:
+    trades = run(place, "trades", "--json").json
+    table = run(place, "trades").out
+
+    assert [trade["id"] for trade in trades] == sorted((trade["id"] for trade in trades), reverse=True)
+    for trade in trades:
+        assert Decimal(trade["notional"]) == Decimal(trade["price"]) * Decimal(trade["quantity"])
+        assert f"{Decimal(trade['price']).normalize():f}" in table
+    assert run(place, "trades", "--symbol", "SOLUSDT").out == "No trades yet.\n"
+    assert run(place, "trades", "--symbol", "SOLUSDT", "--json").json == []
+    assert len(run(place, "trades", "--limit", "1", "--json").json) == min(1, len(trades))
+
+
+def test_model_shows_the_card_beside_its_baselines(place: Path) -> None:
+    card = run(place, "model", "--json").json
+    shown = run(place, "model").out
+
+    assert card["window"]["candles"] == 1500
+    assert f"{card['metrics']['log_loss']:.4f}" in shown
+    assert f"{card['metrics']['prior_log_loss']:.4f} (class shares)" in shown
+
+
+def test_doctor_finds_everything_well(place: Path) -> None:
+    ended = run(place, "doctor")
+    found = run(place, "doctor", "--json").json
+
+    assert ended.code == 0
+    assert ended.out.startswith("Market source: simulated (MARKET_SOURCE=simulated)\n")
+    assert [check["name"] for check in found["checks"]] == ["database", "ledger", "market", "clock", "model"]
+    assert all(check["ok"] for check in found["checks"])
+
+
+def test_doctor_says_what_to_do_about_an_exchange_that_is_away(place: Path) -> None:
+    ended = run(
+        place, "doctor", MARKET_SOURCE="binance", BINANCE_BASE_URL="http://127.0.0.1:1", BINANCE_FALLBACK_URL=""
+    )
+
+    assert ended.code == 3
+    assert "NOT OK  market: 127.0.0.1:1 cannot be reached" in ended.out
+    assert "or set MARKET_SOURCE=simulated" in ended.out
+    assert "python -m app train" in ended.out, "there is no model of Binance here"
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        (["cycle", "--symbol", "btc/usd"], {}, 2, "5 to 20 capital letters and digits"),
+        (["cycle", "--symbol", "NOSUCHUSDT"], {}, 2, "[unknown_symbol]"),
+        (["cycle", "--interval", "7m"], {}, 2, "'7m' is not one of"),
+        (["cycle", "--loop", "0"], {}, 2, "'--loop': Input should be greater than or equal to 1"),
+        (["trades", "--limit", "0"], {}, 2, "'--limit': Input should be greater than or equal to 1"),
+        (["nonsense"], {}, 2, "No such command"),
+        (["trades"], {"FEE_BPS": "many", "PORT": "-1"}, 2, "FEE_BPS: "),
+        (["trades"], {"DATABASE_URL": "sqlite:////nowhere/at/all.db"}, 2, "the folder /nowhere/at does not exist"),
+        (["serve"], {"HOST": "192.0.2.7"}, 2, "API_KEY: must be set to listen on 192.0.2.7"),
+        (["cycle"], {"MARKET_SOURCE": "binance", "BINANCE_BASE_URL": "http://127.0.0.1:1"}, 3, "cannot be reached"),
+        (["model"], {"MODEL_PATH": "elsewhere"}, 3, "[model_not_ready]"),
+    ],
+    ids=lambda refused: "-".join(refused[0] + sorted(refused[1])),
+)
+def test_what_cannot_be_done_is_said_in_a_line_and_an_exit_code(
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    refused: tuple[list[str], dict[str, str], int, str],
+) -> None:
+    arguments, settings, code, said = refused
+    for name, value in (SETTINGS | {"BINANCE_FALLBACK_URL": ""} | settings).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.chdir(place)
+    monkeypatch.setattr(sys, "argv", ["app", *arguments])
+
+    with pytest.raises(SystemExit) as ended:
+        main()
+
+    written = capsys.readouterr()
+    assert ended.value.code == code
+    assert said in " ".join(written.err.split())
+    assert written.out == ""
+
+
+def test_cycle_loop_survives_an_exchange_that_goes_away_and_ends_when_asked(place: Path) -> None:
+    with ExchangeServer() as exchange:
+        settings = {"MARKET_SOURCE": "binance", "BINANCE_BASE_URL": exchange.url, "BINANCE_FALLBACK_URL": ""}
+        assert run(place, "train", **settings).code == 0
+        process = subprocess.Popen(
+            command("cycle", "--loop", "1"),
+            cwd=place,
+            env=environment(**settings),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert "BTCUSDT (binance)" in process.stdout.readline()
+        exchange.fail("klines", "busy")
+        assert "[upstream_unavailable]" in process.stderr.readline()
+        exchange.heal()
+        deadline = time.monotonic() + 30
+        assert "BTCUSDT (binance)" in process.stdout.readline()
+        assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=20)
+    assert process.returncode == 130
+
+
+def test_demo_of_the_same_seed_is_the_same_bytes_and_leaves_no_traces(tmp_path: Path) -> None:
+    first, again = (
+        run(tmp_path, "demo", "--cycles", "60", "--seed", "3", "--json", PYTHONHASHSEED=seed, TZ=zone)
+        for seed, zone in (("1", "Pacific/Apia"), ("2", "America/New_York"))
+    )
+
+    assert first.code == 0
+    assert first.out == again.out
+    assert first.json["seed"] == 3
+    assert first.json["cycles"] == 60
+    equity = Decimal(first.json["cash"]) + Decimal(first.json["position"]) * Decimal(first.json["price"])
+    assert Decimal(first.json["equity"]) == equity
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,115 @@
+"""The documentation page needs nothing from elsewhere, and the document says what is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app import __version__
+from tests.support.edge import Edge, running_edge
+
+
+@pytest.fixture(scope="module")
+def edge() -> Iterator[Edge]:
+    with running_edge() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def document(edge: Edge) -> dict[str, Any]:
+    answer: dict[str, Any] = edge.client.get("/openapi.json").json()
+    return answer
+
+
+def test_page_and_everything_it_loads_come_from_here(edge: Edge) -> None:
+    page = edge.client.get("/docs")
+
+    addresses = re.findall(r'(?:src|href)="([^"]+)"', page.text)
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert addresses == ["data:,", "/docs/assets/swagger-ui.css", "/docs/assets/swagger-ui-bundle.js", "/docs/start.js"]
+    for address in addresses[1:]:
+        assert edge.client.get(address).status_code == 200
+    assert "<script>" not in page.text
+
+
+def test_page_runs_no_script_of_its_own(edge: Edge) -> None:
+    policy = edge.client.get("/docs").headers["content-security-policy"]
+
+    assert "script-src 'self';" in policy
+    assert "connect-src 'self';" in policy
+
+
+def test_user_interface_can_read_the_document(edge: Edge, document: dict[str, Any]) -> None:
+    bundle = edge.client.get("/docs/assets/swagger-ui-bundle.js").text
+
+    assert document["openapi"].startswith("3.1.")
+    assert re.search(r'PACKAGE_VERSION:"5\.', bundle), "only Swagger UI 5 reads OpenAPI 3.1"
+
+
+def test_document_names_the_version_of_the_package(document: dict[str, Any]) -> None:
+    assert (document["info"]["title"], document["info"]["version"]) == ("Papertape", __version__)
+
+
+OPERATIONS = {
+    "run_cycle": ("post", "/trading/run-cycle"),
+    "list_trades": ("get", "/trading/trades"),
+    "get_trade": ("get", "/trading/trades/{trade_id}"),
+    "list_cycles": ("get", "/trading/cycles"),
+    "get_cycle": ("get", "/trading/cycles/{cycle_id}"),
+    "get_latest_market": ("get", "/trading/market/latest"),
+    "get_model": ("get", "/model"),
+    "predict": ("post", "/model/predict"),
+    "train_model": ("post", "/model/train"),
+    "list_jobs": ("get", "/jobs"),
+    "get_job": ("get", "/jobs/{job_id}"),
+    "get_health": ("get", "/health"),
+    "get_liveness": ("get", "/livez"),
+    "get_readiness": ("get", "/readyz"),
+    "get_metrics": ("get", "/metrics"),
+}
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def test_operations_keep_their_ids(document: dict[str, Any]) -> None:
+    found = {operation["operationId"]: (method, path) for method, path, operation in operations(document)}
+
+    assert found == OPERATIONS
+
+
+def test_every_operation_is_described_and_tagged(document: dict[str, Any]) -> None:
+    known = {tag["name"] for tag in document["tags"]}
+    for method, path, operation in operations(document):
+        assert operation["summary"], (method, path)
+        assert operation["description"], (method, path)
+        assert len(operation["tags"]) == 1, (method, path)
+        assert operation["tags"][0] in known, (method, path)
+
+
+def test_every_failure_is_documented_as_a_problem(document: dict[str, Any]) -> None:
+    for method, path, operation in operations(document):
+        failures = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
+        assert {"400", "414", "421", "422", "500"} <= set(failures), (method, path)
+        if method == "post":
+            assert {"401", "403", "413", "415", "429", "503"} <= set(failures), path
+        for answer in failures.values():
+            assert answer["content"] == {
+                "application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}
+            }
+
+
+def test_what_is_answered_is_closed_and_exact(document: dict[str, Any]) -> None:
+    trade = document["components"]["schemas"]["Trade"]
+
+    assert set(trade["required"]) == set(trade["properties"])
+    assert trade["properties"]["price"]["type"] == "string"
+    assert trade["properties"]["executed_at"]["format"] == "date-time"
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    assert document["components"]["schemas"]["EmptyBody"]["additionalProperties"] is False

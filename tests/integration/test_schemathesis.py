@@ -1,0 +1,64 @@
+"""The API keeps to its own OpenAPI document, whatever schemathesis thinks of: the whole service, on a real database."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sysconfig
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from app.main import create_app
+from tests.support.edge import settings
+from tests.support.http import running_server
+
+ROOT = Path(__file__).parents[2]
+SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
+EXAMPLES = 8
+SECONDS = 180
+READY_SECONDS = 60.0
+
+
+@contextmanager
+def running_service(folder: Path) -> Iterator[str]:
+    """The address of the service on the simulated market, with a model and a few trades in its books."""
+    chosen = settings(
+        database_url=f"sqlite:///{folder / 'trading.db'}",
+        model_path=folder / "models",
+        training_klines=1_500,
+        model_threshold_percent=0.1,
+        model_horizon_bars=10,
+        min_confidence=0,
+    )
+    with running_server(create_app(chosen)) as server, httpx.Client(base_url=server.url, trust_env=False) as client:
+        deadline = time.monotonic() + READY_SECONDS
+        while (answer := client.get("/readyz")).status_code != 200:
+            assert time.monotonic() < deadline, answer.text
+            time.sleep(0.1)
+        for symbol in chosen.symbols:
+            client.post("/trading/run-cycle", params={"symbol": symbol}).raise_for_status()
+        yield server.url
+
+
+def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> None:
+    environment = os.environ | {
+        "PYTHONPATH": str(ROOT),
+        "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
+        "NO_COLOR": "1",
+    }
+    with running_service(tmp_path) as address:
+        command = [
+            *(str(SCHEMATHESIS), f"--config-file={ROOT / 'tests/support/schemathesis.toml'}"),
+            *("run", f"{address}/openapi.json", f"--max-examples={EXAMPLES}", "--seed=1", "--no-shrink"),
+            *("--checks=all", "--continue-on-failure", "--suppress-health-check=all"),
+        ]
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
+        )
+
+    assert result.returncode == 0, "\n".join(line[:500] for line in (result.stdout + result.stderr).splitlines())
+    assert "15 selected / 15 total" in result.stdout

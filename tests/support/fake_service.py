@@ -1,0 +1,187 @@
+"""The service behind the API, made of fakes: real behaviour, kept in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any
+
+from app import __version__
+from app.api.deps import FeatureRow
+from app.domain.candle import Candle, Interval
+from app.domain.cycle import CycleDraft, CycleReport, Decision, ExecutionStatus, LogLine, MarketView, Settlement
+from app.domain.job import Job, JobStatus
+from app.domain.market import Indicators
+from app.domain.order import Fill, Side
+from app.domain.portfolio import Portfolio
+from app.domain.ports import IdempotencyKey
+from app.domain.signal import Prediction, Signal
+from app.errors import ConflictError, DataQualityError, InvalidInputError, ServiceError
+from app.observability.metrics import Metrics
+from app.settings import Settings
+from tests.support.fakes import (
+    CARD,
+    MODEL_ID,
+    PROBABILITIES,
+    FakeClock,
+    FakeJobs,
+    FakeLedger,
+    FakeMarketData,
+    FakeStrategy,
+)
+
+
+@dataclass(frozen=True)
+class FakeCheck:
+    """A readiness check with a given answer."""
+
+    name: str
+    ok: bool = True
+    detail: str = "fine"
+
+
+def _buy(_portfolio: Portfolio) -> Settlement:
+    fill = Fill(
+        Side.BUY, Decimal("0.01000000"), Decimal("64003.20"), Decimal("640.03200000"), Decimal("0.12800640"), 3.0
+    )
+    return Settlement(ExecutionStatus.FILLED, "filled", "Bought 0.01 at 64003.20.", fill)
+
+
+@dataclass
+class FakeService:
+    """A service that buys at every new candle, kept in memory.
+
+    `error` is raised by the next calls; while `hold` is set, cycles wait for it.
+    """
+
+    settings: Settings
+    clock: FakeClock = field(default_factory=FakeClock)
+    ledger: FakeLedger = field(default_factory=FakeLedger)
+    jobs: FakeJobs = field(default_factory=FakeJobs)
+    metrics: Metrics = field(default_factory=lambda: Metrics(__version__))
+    error: Exception | None = None
+    failing: tuple[str, ...] = ()
+    hold: asyncio.Event | None = None
+    running: int = 0
+    most_running: int = 0
+    training_keys: dict[str, str] = field(default_factory=dict)
+    events: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.market = FakeMarketData(self.clock)
+        self.opening = Portfolio(self.settings.initial_cash)
+        self.strategy = FakeStrategy()
+
+    async def start(self) -> None:
+        self.events.append("start")
+        self.loop = asyncio.get_running_loop()
+        await self.ledger.open_account(self.market.source, self.settings.initial_cash)
+
+    async def stop(self) -> None:
+        self.events.append("stop")
+
+    def release(self) -> None:
+        """From any thread: let the cycles go on that wait for `hold`."""
+        if self.hold is not None:
+            self.loop.call_soon_threadsafe(self.hold.set)
+
+    async def run_cycle(self, symbol: str, interval: Interval, key: IdempotencyKey | None) -> tuple[CycleReport, bool]:
+        self._check()
+        if key is not None and (earlier := await self.ledger.find_replay(key)) is not None:
+            return earlier, True
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        try:
+            if self.hold is not None:
+                await self.hold.wait()
+            view, source, interval = await self._look(symbol, interval)
+        finally:
+            self.running -= 1
+        decision = Decision(Signal.BUY, 0.5, dict(PROBABILITIES), "confident", "BUY is likeliest.", MODEL_ID)
+        started = self.clock.now()
+        logs = (LogLine(started, "market_monitoring", f"{symbol} trades at {view.price}."),)
+        cycle_id = f"cycle-{len(self.ledger.cycles) + 1}"
+        self.clock.advance(milliseconds=12.5)
+        draft = CycleDraft(cycle_id, source, symbol, interval, started, view, decision, logs)
+        return await self.ledger.record_cycle(draft, _buy, self.clock, key), False
+
+    async def latest_market(self, symbol: str) -> tuple[MarketView, str, Interval]:
+        self._check()
+        return await self._look(symbol, self.settings.default_interval)
+
+    async def _look(self, symbol: str, interval: Interval) -> tuple[MarketView, str, Interval]:
+        snapshot = await self.market.fetch_snapshot(symbol, interval, 3)
+        last = snapshot.candles[-1]
+        indicators = Indicators(64_001.0, None, 55.5, 0.0001)
+        return (
+            MarketView(snapshot.quote.price, last.open_time, last.close_time, indicators, snapshot.candles),
+            self.market.source,
+            interval,
+        )
+
+    async def start_training(self, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        self._check()
+        if key is not None and key.key in self.training_keys:
+            return await self.jobs.get(self.training_keys[key.key]), True
+        if any(job.status is JobStatus.RUNNING for job in self.jobs.jobs):
+            raise ConflictError("A training is running.", code="training_in_progress", retry_after_seconds=30)
+        job = Job(
+            id=f"job-{len(self.jobs.jobs) + 1}",
+            kind="training",
+            status=JobStatus.RUNNING,
+            progress=0.25,
+            message="2,500 of 10,000 candles",
+            error_code=None,
+            error_message=None,
+            result=None,
+            created_at=self.clock.now(),
+            started_at=self.clock.now(),
+            finished_at=None,
+        )
+        self.jobs.jobs.append(job)
+        if key is not None:
+            self.training_keys[key.key] = job.id
+        return job, False
+
+    def model_card(self) -> Mapping[str, Any]:
+        self._check()
+        return CARD
+
+    def predict_candles(self, candles: Sequence[Candle]) -> Sequence[Prediction | ServiceError]:
+        self._check()
+        lookback = self.strategy.lookback_bars
+        return [self._predict(candles[max(0, place - lookback + 1) : place + 1]) for place in range(len(candles))]
+
+    def _predict(self, window: Sequence[Candle]) -> Prediction | ServiceError:
+        if window[-1].high < window[-1].low:
+            return DataQualityError("The high is below the low.", code="candle_impossible")
+        try:
+            return self.strategy.predict(window)
+        except ServiceError as error:
+            return error
+
+    def predict_features(self, rows: Sequence[FeatureRow]) -> Sequence[Prediction | ServiceError]:
+        self._check()
+        wrong = InvalidInputError("A row has 2 features.", code="features_mismatch")
+        return [self.strategy.prediction if len(row) == 2 else wrong for row in rows]
+
+    async def checks(self) -> Sequence[FakeCheck]:
+        names = ("database", "market", "clock", "model", "ledger")
+        return [
+            FakeCheck(name, name not in self.failing, "broken" if name in self.failing else "fine") for name in names
+        ]
+
+    async def health(self) -> Mapping[str, Any]:
+        return {
+            "version": __version__,
+            "source": self.market.source,
+            "model": {"model_id": MODEL_ID},
+            "database": {"ok": True},
+            "last_cycle": None,
+        }
+
+    def _check(self) -> None:
+        if self.error is not None:
+            raise self.error

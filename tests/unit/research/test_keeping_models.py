@@ -1,0 +1,173 @@
+"""Models are trained in a process of their own, kept, found again and replaced when they are broken."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from app.domain.candle import Candle, Interval
+from app.domain.job import JobStatus
+from app.engine.clocks import SimulatedClock, SystemClock
+from app.errors import ConflictError, NotReadyError, UpstreamTimeoutError
+from app.exchanges.simulated import SimulatedMarketData
+from app.research.jobs import JobRunner
+from app.research.model_keeper import ModelKeeper, ModelSpec, Phase
+from app.research.training import OnProgress
+from app.storage.database import Database
+from app.storage.jobs import SqlJobs
+from app.strategies.forest import ForestStrategy
+
+pytestmark = pytest.mark.anyio
+
+CLOCK = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
+
+
+class FailingMarket(SimulatedMarketData):
+    """The simulated market, whose first calls for history fail."""
+
+    failures = 0
+
+    async def fetch_history(
+        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    ) -> list[Candle]:
+        if self.failures > 0:
+            self.failures -= 1
+            raise UpstreamTimeoutError("The exchange did not answer.")
+        return await super().fetch_history(symbol, interval, bars, on_progress)
+
+
+def made_keeper(
+    folder: Path, *, failures: int = 0, threshold: float = 0.1, clock: SimulatedClock = CLOCK
+) -> tuple[ModelKeeper, ForestStrategy]:
+    market = FailingMarket(clock, seed=7)
+    market.failures = failures
+    strategy = ForestStrategy()
+    spec = ModelSpec(folder, "BTCUSDT", Interval.M1, threshold, 10, 1_500, timedelta(days=7))
+    return ModelKeeper(market, strategy, clock, spec), strategy
+
+
+async def test_model_trained_once_is_found_at_the_next_start_and_a_broken_one_is_replaced(tmp_path: Path) -> None:
+    keeper, strategy = made_keeper(tmp_path)
+    assert not await keeper.load()
+    with pytest.raises(NotReadyError):
+        strategy.model_id  # noqa: B018 - asking is what is tested
+    heard: list[float] = []
+    bundle = await keeper.train(lambda share, _words: heard.append(share))
+    assert strategy.model_id == bundle.model_id
+    assert keeper.status.phase is Phase.READY
+    assert heard == sorted(heard)
+    assert heard[-1] == 1.0
+
+    again, found = made_keeper(tmp_path)
+    assert await again.load()
+    assert found.model_id == bundle.model_id
+    other, _ = made_keeper(tmp_path, threshold=0.2)
+    assert not await other.load()
+    assert bundle.path.exists()
+
+    arrays = bundle.path / "forest.npz"
+    arrays.write_bytes(arrays.read_bytes()[:-50])
+    after, mended = made_keeper(tmp_path)
+    assert not await after.load()
+    assert [path.name.startswith(f"{bundle.model_id}.bad-") for path in tmp_path.glob("*.bad-*")] == [True]
+    await after.ensure()
+    candles = await SimulatedMarketData(CLOCK, 7).fetch_history("BTCUSDT", Interval.M1, 100)
+    assert mended.predict(candles) == strategy.predict(candles)
+
+
+async def test_training_while_one_is_under_way_is_a_conflict_and_a_cancelled_one_leaves_nothing(tmp_path: Path) -> None:
+    keeper, strategy = made_keeper(tmp_path)
+    task = asyncio.create_task(keeper.train())
+    while keeper.status.phase is not Phase.TRAINING:
+        await asyncio.sleep(0.01)
+    with pytest.raises(ConflictError) as refused:
+        await keeper.train()
+    assert refused.value.code == "training_in_progress"
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not keeper.is_training
+    assert strategy.bundle is None
+    assert list(tmp_path.glob("forest-*")) == []
+
+
+async def test_start_without_an_exchange_trains_once_it_is_back(tmp_path: Path) -> None:
+    keeper, strategy = made_keeper(tmp_path, failures=1)
+    task = asyncio.create_task(keeper.ensure())
+    while keeper.status.phase is not Phase.WAITING:
+        await asyncio.sleep(0.01)
+    assert keeper.status.error_code == "upstream_timeout"
+    await task
+    assert strategy.bundle is not None
+
+
+async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
+    keeper, strategy = made_keeper(tmp_path, clock=clock)
+    first = await keeper.train()
+    await keeper.ensure()
+    assert strategy.model_id == first.model_id, "a young model is kept"
+    clock.advance(timedelta(days=7, seconds=1))
+    assert keeper.age == timedelta(days=7, seconds=1)
+    was_old = keeper.is_old
+    task = asyncio.create_task(keeper.ensure())
+    while keeper.status.phase is not Phase.TRAINING:
+        await asyncio.sleep(0.01)
+    assert strategy.model_id == first.model_id, "the old one serves meanwhile"
+    await task
+    assert strategy.model_id != first.model_id
+    assert (was_old, keeper.is_old) == (True, False)
+    assert "model.old" in capsys.readouterr().out
+
+
+async def test_training_that_cannot_teach_says_why_and_keeps_the_model(tmp_path: Path) -> None:
+    keeper, strategy = made_keeper(tmp_path, threshold=40.0)
+    with pytest.raises(ConflictError) as refused:
+        await keeper.train()
+    assert refused.value.code == "one_class"
+    assert strategy.bundle is None
+    assert (keeper.status.phase, keeper.status.error_code) == (Phase.IDLE, "one_class")
+    assert "MODEL_THRESHOLD_PERCENT" in keeper.status.message
+    assert not keeper.is_training
+
+
+async def test_jobs_run_one_at_a_time_and_keep_what_came_of_them(tmp_path: Path) -> None:
+    async with Database(f"sqlite:///{tmp_path / 'jobs.db'}") as database:
+        jobs = SqlJobs(database, SystemClock())
+        runner = JobRunner(jobs)
+        gate = asyncio.Event()
+
+        async def work(on_progress: OnProgress) -> dict[str, object]:
+            on_progress(0.5, "Half way.")
+            await gate.wait()
+            return {"answer": 42}
+
+        async def fail(_on_progress: OnProgress) -> dict[str, object]:
+            raise ConflictError("It cannot be.", code="one_class")
+
+        job, replayed = await runner.start("training", work, None)
+        assert not replayed
+        with pytest.raises(ConflictError):
+            await runner.start("training", work, None)
+        gate.set()
+        while not (ended := await jobs.get(job.id)).status.is_final:
+            await asyncio.sleep(0.01)
+        assert ended.status is JobStatus.SUCCEEDED
+        assert ended.result == {"answer": 42}
+        await asyncio.sleep(0.01)
+        job, _ = await runner.start("training", fail, None)
+        while not (ended := await jobs.get(job.id)).status.is_final:
+            await asyncio.sleep(0.01)
+        assert (ended.status, ended.error_code) == (JobStatus.FAILED, "one_class")
+        gate.clear()
+        await asyncio.sleep(0.01)
+        job, _ = await runner.start("training", work, None)
+        await asyncio.sleep(0.05)
+        await runner.stop()
+        assert (await jobs.get(job.id)).status is JobStatus.CANCELED
