@@ -9,11 +9,12 @@ from asyncio.events import TimerHandle
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
+from weakref import WeakSet
 
 import structlog
 import uvicorn
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from app.api.middleware import new_request_id, security_headers
 from app.api.problems import Problem
@@ -53,12 +54,16 @@ class DeadlineProtocol(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Start to wait for a request."""
         super().connection_made(transport)
+        self._cycles: WeakSet[RequestResponseCycle] = WeakSet()
         if len(self.connections) > self.maximum_connections:
             self._make_room()
         self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Stop to wait."""
+        """Stop to wait, and let no request of several in a row write to what is closed."""
+        # uvicorn tells the last of them only, and the one that is being answered comes before it.
+        for cycle in self._cycles:
+            cycle.disconnected = True
         super().connection_lost(exc)
         self._stop_watching()
 
@@ -80,6 +85,7 @@ class DeadlineProtocol(HttpToolsProtocol):
         self._head_is_open = False
         self._head_bytes = 0
         super().on_headers_complete()
+        self._cycles.add(self.cycle)
 
     def on_message_complete(self) -> None:
         """Note that what comes next belongs to another request."""

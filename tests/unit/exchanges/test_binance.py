@@ -115,7 +115,7 @@ async def test_snapshot_second_measurement_hangs_ends_in_time(
     with pytest.raises(UpstreamTimeoutError):
         await client.fetch_snapshot("BTCUSDT", Interval.M1, 5)
 
-    assert time.monotonic() - started < 2.5
+    assert time.monotonic() - started < 15
 
 
 async def test_snapshot_first_measurement_wrong_is_measured_again(

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from app.domain.candle import Candle, Interval
 from app.domain.job import JobStatus
@@ -105,9 +106,7 @@ async def test_start_without_an_exchange_trains_once_it_is_back(tmp_path: Path) 
     assert strategy.bundle is not None
 
 
-async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(tmp_path: Path) -> None:
     clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
     keeper, strategy = made_keeper(tmp_path, clock=clock)
     first = await keeper.train()
@@ -116,14 +115,15 @@ async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(
     clock.advance(timedelta(days=7, seconds=1))
     assert keeper.age == timedelta(days=7, seconds=1)
     was_old = keeper.is_old
-    task = asyncio.create_task(keeper.ensure())
-    while keeper.status.phase is not Phase.TRAINING:
-        await asyncio.sleep(0.01)
-    assert strategy.model_id == first.model_id, "the old one serves meanwhile"
-    await task
+    with capture_logs() as logs:
+        task = asyncio.create_task(keeper.ensure())
+        while keeper.status.phase is not Phase.TRAINING:
+            await asyncio.sleep(0.01)
+        assert strategy.model_id == first.model_id, "the old one serves meanwhile"
+        await task
     assert strategy.model_id != first.model_id
     assert (was_old, keeper.is_old) == (True, False)
-    assert "model.old" in capsys.readouterr().out
+    assert [line["days"] for line in logs if line["event"] == "model.old"] == [7.0]
 
 
 async def test_training_that_cannot_teach_says_why_and_keeps_the_model(tmp_path: Path) -> None:
