@@ -243,8 +243,8 @@ class ExchangeServer:
             loop.close()
 
     async def _close_connections(self) -> None:
-        # A connection that was just accepted shows up, and one that was just closed goes, a turn or two later.
-        for _ in range(4):
+        # A connection that was just accepted shows up, and one that was just closed goes, a few turns later.
+        for _ in range(50):
             for connection in list(self._connections):
                 connection.close()
             await asyncio.sleep(0)
