@@ -238,8 +238,10 @@ class ExchangeServer:
         try:
             loop.run_forever()
         finally:
-            server.close()
+            # Python 3.11 leaves open what it accepted a turn before its server was closed, so accepting ends first.
+            loop.remove_reader(listener)
             loop.run_until_complete(self._close_connections())
+            server.close()
             loop.close()
 
     async def _close_connections(self) -> None:
