@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -72,3 +74,19 @@ def find_segments(open_time_ms: IntegerArray, interval_ms: int) -> list[slice]:
     starts = np.flatnonzero(np.diff(open_time_ms) != interval_ms) + 1
     edges = [0, *starts.tolist(), open_time_ms.size]
     return [slice(start, end) for start, end in pairwise(edges)]
+
+
+def save_bars(path: Path, history: Mapping[str, Bars]) -> None:
+    """Write the bars of each symbol into one file of plain arrays."""
+    fields = Bars.__dataclass_fields__
+    np.savez(path, **{f"{symbol}/{name}": getattr(bars, name) for symbol, bars in history.items() for name in fields})
+
+
+def load_bars(path: Path) -> dict[str, Bars]:
+    """Read what `save_bars` wrote, symbols in the same order."""
+    with np.load(path, allow_pickle=False) as arrays:
+        symbols = list(dict.fromkeys(name.split("/")[0] for name in arrays.files))
+        return {
+            symbol: Bars(**{name: arrays[f"{symbol}/{name}"] for name in Bars.__dataclass_fields__})
+            for symbol in symbols
+        }

@@ -22,11 +22,12 @@ from typing import Any, Final
 
 import numpy as np
 
+from ml.calibration import Calibration
 from ml.features import FEATURE_NAMES, compute_features_hash
 from ml.labels import CLASSES
 from ml.predictor import N_CLASSES, ForestArrays
 
-CARD_VERSION: Final = 1
+CARD_VERSION: Final = 2
 ARRAYS_NAME: Final = "forest.npz"
 CARD_NAME: Final = "card.json"
 
@@ -55,7 +56,11 @@ _CARD_TYPES: dict[str, type | tuple[type, ...]] = {
     "window": dict,
     "hyperparameters": dict,
     "libraries": dict,
+    "calibration": dict,
+    "class_returns": dict,
+    "side_cost": float,
     "metrics": dict,
+    "drift": dict,
     "warnings": list,
     "sha256": str,
 }
@@ -76,10 +81,11 @@ class BundleError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A model that passed every check: its card, its trees, and the folder they came from."""
+    """A model that passed every check: its card, its trees, what they mean, and the folder they came from."""
 
     card: dict[str, Any]
     forest: ForestArrays
+    calibration: Calibration
     path: Path
 
     @property
@@ -100,7 +106,7 @@ def save_bundle(folder: Path, forest: ForestArrays, card: dict[str, Any], traine
     moment is the same path, and is left as it stands.
     """
     arrays = _pack(forest)
-    digest = hashlib.sha256(arrays).hexdigest()
+    digest = _digest(arrays, card["calibration"])
     model_id = f"forest-{card['source']}-{card['interval']}-{trained_at:%Y%m%dT%H%M%SZ}-{digest[:8]}"
     complete = {
         "card_version": CARD_VERSION,
@@ -138,11 +144,21 @@ def load_bundle(path: Path) -> Bundle:
     """
     card = _read_card(path / CARD_NAME)
     arrays = _read(path / ARRAYS_NAME, _MAXIMUM_ARRAYS_BYTES)
-    if hashlib.sha256(arrays).hexdigest() != card["sha256"]:
-        raise BundleError("altered", f"{ARRAYS_NAME} is not the file that {CARD_NAME} was written for")
+    if _digest(arrays, card["calibration"]) != card["sha256"]:
+        raise BundleError("altered", f"{ARRAYS_NAME} or the calibration is not what {CARD_NAME} was written for")
     forest = _unpack(arrays, card["depth"])
     _check_forest(forest)
-    return Bundle(card, forest, path)
+    try:
+        calibration = Calibration.from_card(card["calibration"])
+    except (ValueError, TypeError, KeyError, OverflowError) as error:
+        raise BundleError("invalid", f"{CARD_NAME} holds no calibration: {error}") from error
+    return Bundle(card, forest, calibration, path)
+
+
+def fits_request(card: dict[str, Any], request: dict[str, Any]) -> bool:
+    """Whether a model was trained as a training request asks: on the same market, by the same rules."""
+    same = all(card[name] == request[name] for name in ("source", "interval", "symbols", "label_rule"))
+    return same and all(card["hyperparameters"].get(name) == value for name, value in request["forest"].items())
 
 
 def find_newest(
@@ -169,6 +185,11 @@ def set_aside(path: Path, now: datetime) -> Path:
     target = path.with_name(f"{path.name}.bad-{now:%Y%m%dT%H%M%S%fZ}")
     path.rename(target)
     return target
+
+
+def _digest(arrays: bytes, calibration: dict[str, Any]) -> str:
+    """One hash over all that a prediction comes from."""
+    return hashlib.sha256(arrays + json.dumps(calibration, sort_keys=True).encode()).hexdigest()
 
 
 def _pack(forest: ForestArrays) -> bytes:

@@ -9,11 +9,17 @@ import numpy as np
 import numpy.typing as npt
 
 from ml.bars import FloatArray
+from ml.calibration import Calibration
 from ml.labels import CLASSES
 
 N_CLASSES: Final = len(CLASSES)
 
 _CHUNK_ROWS: Final = 2_048
+_COMPILED_ROWS: Final = 100_000
+"""From how many rows on compiling the kernel pays."""
+
+_LARGEST_SQUARE: Final = 1e76
+"""Rows whose squares add up to less hold no NaN, and nothing that 32 bits cannot hold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,20 +48,35 @@ class ForestArrays:
 
 
 class Predictor:
-    """Computes class probabilities from a forest.
+    """Computes calibrated class probabilities from a forest.
 
-    Bit for bit those of `RandomForestClassifier.predict_proba`: values are cut to 32 bits and compared with
-    64-bit thresholds, trees are added up in their order and divided by their number.
+    The forest's part is bit for bit that of `RandomForestClassifier.predict_proba`: values are cut to 32 bits and
+    compared with the thresholds, trees are added up in their order and divided by their number. The calibration's is
+    equal to that of scikit-learn's to 1e-12. One row and many give the same bits.
 
     Args:
         forest: The trees; they are trusted to be sound, which `ml.bundle` checks.
+        calibration: What their probabilities mean; None leaves them as they are.
     """
 
-    def __init__(self, forest: ForestArrays) -> None:
+    def __init__(self, forest: ForestArrays, calibration: Calibration | None = None) -> None:
         self._forest = forest
-        self._children = np.ascontiguousarray(forest.children).reshape(-1)
-        self._left_places = 2 * np.arange(len(forest.feature))
+        self._calibration = calibration
         self._trees = len(forest.roots)
+        # Nodes that ask come first, so that a row asks those only.
+        own = np.arange(len(forest.feature))
+        is_leaf = forest.children[:, 0] == own
+        order = np.concatenate((np.flatnonzero(~is_leaf), np.flatnonzero(is_leaf)))
+        place = np.empty_like(order)
+        place[order] = own
+        self._asking = asking = int((~is_leaf).sum())
+        self._feature = np.ascontiguousarray(forest.feature[order])
+        self._threshold = _floor_to_single(forest.threshold[order])
+        self._left, self._right = np.ascontiguousarray(place[forest.children[order]].T)
+        self._missing_right = forest.missing_right[order]
+        self._roots = place[forest.roots]
+        self._probabilities = np.ascontiguousarray(forest.probabilities[order])
+        self._asked = (self._feature[:asking], self._threshold[:asking], self._right[:asking])
 
     def predict(self, row: FloatArray) -> FloatArray:
         """The probabilities for one row of features, shape (n_features,) to shape (3,); NaN is a missing value.
@@ -63,18 +84,20 @@ class Predictor:
         Raises:
             ValueError: A value is infinite or too large for 32 bits.
         """
-        with np.errstate(over="ignore"):
-            values = row.astype(np.float32).astype(np.float64)
-        if not np.isfinite(values.dot(values)):
+        if not row.dot(row) < _LARGEST_SQUARE:
             return self.predict_batch(row[None, :]).reshape(-1)
-        forest = self._forest
         # Asking all nodes at once takes less time than the numpy calls for a walk that asks one node a level.
-        child = self._children.take(self._left_places + (values.take(forest.feature) > forest.threshold))
-        node = forest.roots
-        for _ in range(forest.depth):
+        feature, threshold, right = self._asked
+        goes_right = row.astype(np.float32).take(feature) > threshold
+        child = self._left.copy()
+        np.putmask(child[: self._asking], goes_right, right)
+        node = self._roots
+        for _ in range(self._forest.depth):
             node = child.take(node)
-        total: FloatArray = forest.probabilities.take(node, axis=0).sum(axis=0)
-        return total / self._trees
+        total: FloatArray = np.einsum("ij->j", self._probabilities.take(node, axis=0))
+        if self._calibration is None:
+            return total / self._trees
+        return self._calibration.apply_one(total.tolist(), self._trees)
 
     def predict_batch(self, rows: FloatArray) -> FloatArray:
         """The probabilities for many rows, shape (n_rows, n_features) to shape (n_rows, 3).
@@ -83,22 +106,41 @@ class Predictor:
             ValueError: A value is infinite or too large for 32 bits.
         """
         result = np.empty((len(rows), N_CLASSES))
-        for start in range(0, len(rows), _CHUNK_ROWS):
-            result[start : start + _CHUNK_ROWS] = self._predict_chunk(_single(rows[start : start + _CHUNK_ROWS]))
+        chunk_rows = _CHUNK_ROWS if len(rows) < _COMPILED_ROWS else _COMPILED_ROWS
+        for start in range(0, len(rows), chunk_rows):
+            values = _single(rows[start : start + chunk_rows])
+            said = self._predict_chunk(values)
+            result[start : start + chunk_rows] = said if self._calibration is None else self._calibration.apply(said)
         return result
 
     def _predict_chunk(self, values: npt.NDArray[np.float32]) -> FloatArray:
-        forest = self._forest
+        if len(values) > _CHUNK_ROWS and not np.isnan(values).any():
+            return self._predict_compiled(values)
         numbers = np.arange(len(values))
         total = np.zeros((len(values), N_CLASSES))
-        for root in forest.roots:
+        for root in self._roots:
             node = np.full(len(values), root)
-            for _ in range(forest.depth):
-                asked = values[numbers, forest.feature[node]]
-                right = np.where(np.isnan(asked), forest.missing_right[node], asked > forest.threshold[node])
-                node = self._children[2 * node + right]
-            total += forest.probabilities[node]
+            for _ in range(self._forest.depth):
+                asked = values[numbers, self._feature[node]]
+                goes_right = np.where(np.isnan(asked), self._missing_right[node], asked > self._threshold[node])
+                node = np.where(goes_right, self._right[node], self._left[node])
+            total += self._probabilities[node]
         return total / self._trees
+
+    def _predict_compiled(self, values: npt.NDArray[np.float32]) -> FloatArray:
+        from ml.forest_kernel import add_up_trees  # noqa: PLC0415 - a second of compiling, which few rows never repay
+
+        total = np.zeros((len(values), N_CLASSES))
+        children = np.stack((self._left, self._right), axis=1).reshape(-1).astype(np.uint32)
+        nodes = (self._feature.astype(np.uint32), self._threshold, children, self._probabilities)
+        add_up_trees(values, self._roots.astype(np.uint32), *nodes, self._forest.depth, total)
+        return total / self._trees
+
+
+def _floor_to_single(thresholds: FloatArray) -> npt.NDArray[np.float32]:
+    """The largest 32-bit values not above `thresholds`: a 32-bit value is above one just when above the other."""
+    single = thresholds.astype(np.float32)
+    return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single).astype(np.float32)
 
 
 def _single(values: FloatArray) -> npt.NDArray[np.float32]:

@@ -13,8 +13,8 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable
-from dataclasses import asdict
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -22,19 +22,31 @@ from typing import Any, Final
 import numpy as np
 import sklearn
 
-from ml.bars import Bars, FloatArray, IntegerArray, find_segments
-from ml.bundle import find_newest, save_bundle
-from ml.evaluation import evaluate
+from ml.bars import Bars, FloatArray, IntegerArray, find_segments, load_bars
+from ml.bundle import BundleError, find_newest, fits_request, load_bundle, save_bundle
+from ml.canaries import LeakError, check_closed, check_features, check_plausible, check_shuffled
+from ml.drift import make_reference
+from ml.evaluation import Judged, evaluate, log_losses
 from ml.features import FEATURE_NAMES, compute_features
-from ml.forest import ForestRule, fit_forest, forest_arrays
-from ml.labels import CLASSES, UNSETTLED, LabelArray, LabelRule, compute_labels
+from ml.forest import ForestRule, Rows, fit_calibrated, fit_predictor
+from ml.labels import CLASSES, HOLD, UNSETTLED, LabelArray, LabelRule, compute_labels, compute_uniqueness
+from ml.paper import Costs, compute_next_returns, compute_side_costs
 from ml.predictor import Predictor
-from ml.splits import split_holdout
+from ml.splits import Split, walk_forward
 
 LEAST_ROWS: Final = 200
 """How many settled rows a training needs."""
 
-TEST_FRACTION: Final = 0.25
+TEST_FRACTION: Final = 0.5
+"""The newest share of the rows, on which models taught by what came before are judged."""
+
+FOLDS: Final = 5
+
+EMBARGO_FRACTION: Final = 0.01
+"""The share of the training's span that lies between the last label that teaches and the first row that judges."""
+
+_IMPORTANCE_ROWS = 5_000
+_IMPORTANCE_REPEATS = 3
 
 Progress = Callable[[float, str], None]
 
@@ -47,116 +59,305 @@ class TrainingError(Exception):
         self.code = code
 
 
-def prepare_rows(bars: Bars, interval_ms: int, rule: LabelRule) -> tuple[FloatArray, LabelArray, IntegerArray]:
-    """The rows that can teach: features, labels and the bar each belongs to, oldest first.
+@dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """The rows that can teach, in the order of time, and what judging them needs; arrays of shape (n_rows,).
 
-    Features and labels are computed for each run of candles without a gap, so none reaches across one.
+    Attributes:
+        rows: Features, labels, weights and times.
+        series: A number for each run of candles without a gap.
+        last_labels: The newest label of the same series that was settled when the row was decided; HOLD before one.
+        forward_returns: What the labels are about, fractions.
+        next_returns: What holding earns until the next bar, fractions.
+        side_costs: What one side of a trade costs, fractions.
+    """
+
+    rows: Rows
+    series: IntegerArray
+    last_labels: LabelArray
+    forward_returns: FloatArray
+    next_returns: FloatArray
+    side_costs: FloatArray
+
+    def judge(self, test: IntegerArray, probabilities: FloatArray, priors: FloatArray, overlap_rows: int) -> Judged:
+        """The rows `test` with what was said of them."""
+        return Judged(
+            probabilities=probabilities,
+            priors=priors,
+            labels=self.rows.labels[test],
+            last_labels=self.last_labels[test],
+            series=self.series[test],
+            next_returns=self.next_returns[test],
+            side_costs=self.side_costs[test],
+            overlap_rows=overlap_rows,
+        )
+
+
+def prepare_rows(history: Mapping[str, Bars], interval_ms: int, rule: LabelRule, costs: Costs) -> Prepared:
+    """The rows that can teach, oldest first.
+
+    Everything is computed for each run of candles of one symbol without a gap, so nothing reaches across one.
 
     Raises:
         TrainingError: `too_few_rows`, `one_class` or `features_invalid`.
     """
-    features, labels, decided_at = [], [], []
-    for segment in find_segments(bars.open_time_ms, interval_ms):
-        part = bars[segment]
-        matrix, truth = compute_features(part), compute_labels(part, rule)
-        usable = (truth != UNSETTLED) & ~np.isnan(matrix).all(axis=1)
-        features.append(matrix[usable])
-        labels.append(truth[usable])
-        decided_at.append(np.flatnonzero(usable) + segment.start)
-    rows = sum(len(part) for part in labels)
-    if rows < LEAST_ROWS:
+    parts: list[tuple[Any, ...]] = []
+    for symbol_bars in history.values():
+        for segment in find_segments(symbol_bars.open_time_ms, interval_ms):
+            parts.append((*_prepare_segment(symbol_bars[segment], interval_ms, rule, costs), len(parts)))
+    lengths = [len(part[1]) for part in parts]
+    if sum(lengths) < LEAST_ROWS:
+        candles = sum(len(bars) for bars in history.values())
         raise TrainingError(
-            "too_few_rows", f"{len(bars)} candles give {rows} rows to learn from; {LEAST_ROWS} are needed."
+            "too_few_rows", f"{candles} candles give {sum(lengths)} rows to learn from; {LEAST_ROWS} are needed."
         )
-    matrix, truth = np.concatenate(features), np.concatenate(labels)
-    if not np.isfinite(matrix).all():
+    columns = [np.concatenate([part[place] for part in parts]) for place in range(len(parts[0]) - 1)]
+    series = np.repeat(np.arange(len(parts)), lengths)
+    features, labels, weights, decided_at, settled_at, *judging = columns
+    order = np.argsort(decided_at, kind="stable")
+    rows = Rows(features, labels, weights, decided_at, settled_at).take(order)
+    if not np.isfinite(rows.features).all():
         raise TrainingError("features_invalid", "A feature of the candles is not finite.")
-    if len(np.unique(truth)) == 1:
+    _refuse_one_class(rows.labels)
+    return Prepared(rows, series[order], *(column[order] for column in judging))
+
+
+def _prepare_segment(bars: Bars, interval_ms: int, rule: LabelRule, costs: Costs) -> tuple[Any, ...]:
+    matrix, found = compute_features(bars), compute_labels(bars, rule)
+    usable = (found.labels != UNSETTLED) & ~np.isnan(matrix).all(axis=1)
+    last = np.full(len(bars), HOLD, dtype=np.int8)
+    settled = found.labels[: max(0, len(bars) - rule.horizon_bars)]
+    last[rule.horizon_bars :] = np.where(settled == UNSETTLED, HOLD, settled)
+    closed_at = bars.open_time_ms + interval_ms
+    return (
+        matrix[usable],
+        found.labels[usable],
+        compute_uniqueness(found.labels, found.settled_at)[usable],
+        closed_at[usable],
+        closed_at[found.settled_at][usable],
+        last[usable],
+        found.forward_return[usable],
+        compute_next_returns(bars)[usable],
+        compute_side_costs(bars, costs)[usable],
+    )
+
+
+def _refuse_one_class(labels: LabelArray) -> None:
+    if len(np.unique(labels)) == 1:
         raise TrainingError(
             "one_class",
-            f"Every candle is {CLASSES[truth[0]]}: the price never moved as far as the label rule asks. Set a smaller "
+            f"Every candle is {CLASSES[labels[0]]}: the price never moved as far as the label rule asks. Set a smaller "
             "MODEL_THRESHOLD_PERCENT or a larger MODEL_HORIZON_BARS.",
         )
-    return matrix, truth, np.concatenate(decided_at).astype(np.int64)
 
 
-def train(bars: Bars, request: dict[str, Any], on_progress: Progress) -> Path:
-    """Judge a forest on the newest quarter of the rows, fit it again on all of them, and write the bundle.
+def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Progress) -> Path:
+    """Judge a forest by walking forward, fit it once more the same way on the newest rows, and write the bundle.
 
     Args:
-        bars: Closed candles, oldest first; gaps are allowed.
-        request: folder, source, symbol, interval, interval_ms, horizon_bars, threshold_percent, trained_at.
+        history: Symbol to closed candles, oldest first; gaps are allowed.
+        request: folder, source, interval, interval_ms, label_rule, forest, min_confidence, fee_bps, slippage_bps,
+            trained_at, candidates, and champion (the path of the bundle to compare with, or None).
         on_progress: Hears how far the work is (0 to 1) and what it does.
 
     Raises:
-        TrainingError: The candles cannot teach a model.
+        TrainingError: The candles cannot teach a model, or a canary found a leak.
     """
-    rule = LabelRule(request["horizon_bars"], request["threshold_percent"])
-    on_progress(0.05, f"Computing {len(FEATURE_NAMES)} features of {len(bars):,} candles.")
-    features, labels, decided_at = prepare_rows(bars, request["interval_ms"], rule)
-    split = split_holdout(decided_at, decided_at + rule.horizon_bars, TEST_FRACTION)
-    if len(split.train) < LEAST_ROWS // 2:
+    rule, forest_rule = LabelRule(**request["label_rule"]), ForestRule(**request["forest"])
+    costs = Costs(request["fee_bps"], request["slippage_bps"])
+    candles = sum(len(bars) for bars in history.values())
+    on_progress(0.02, f"Computing {len(FEATURE_NAMES)} features of {candles:,} candles.")
+    prepared = prepare_rows(history, request["interval_ms"], rule, costs)
+    rows = prepared.rows
+    embargo = int(EMBARGO_FRACTION * (rows.decided_at[-1] - rows.decided_at[0]))
+    splits = walk_forward(rows.decided_at, rows.settled_at, FOLDS, TEST_FRACTION, embargo)
+    splits = [split for split in splits if len(split.train) >= LEAST_ROWS // 4]
+    if not splits:
         raise TrainingError(
-            "too_few_rows", f"{len(split.train)} rows are left to learn from once the newest are kept for judging."
+            "too_few_rows",
+            f"Of {len(rows)} rows too few are left to learn from once some are kept for judging and those between "
+            f"are dropped; use more candles than {candles:,} or a smaller MODEL_HORIZON_BARS.",
         )
-    forest_rule = ForestRule()
-    on_progress(0.2, f"Judging on the newest {len(split.test):,} rows what {len(split.train):,} older ones teach.")
-    judged = Predictor(forest_arrays(fit_forest(features[split.train], labels[split.train], forest_rule)))
-    metrics = evaluate(judged.predict_batch(features[split.test]), labels[split.test], labels[split.train])
-    on_progress(0.6, f"Fitting the forest on all {len(labels):,} rows.")
-    forest = forest_arrays(fit_forest(features, labels, forest_rule))
-    on_progress(0.95, "Writing the bundle.")
+    try:
+        _look_for_leaks(history, request, rows, splits[-1], embargo, on_progress)
+        judged, importances = _walk(prepared, splits, forest_rule, embargo, rule.horizon_bars * len(history), on_progress)
+        on_progress(0.8, f"Judging {len(judged):,} rows beside the baselines.")
+        metrics = evaluate(judged, request["min_confidence"], request["candidates"])
+        check_plausible(metrics)
+    except LeakError as error:
+        raise TrainingError(error.code, str(error)) from error
+    on_progress(0.9, f"Fitting the forest on the newest of all {len(rows):,} rows.")
+    forest, calibration = fit_calibrated(rows, forest_rule, embargo)
+    predictor = Predictor(forest, calibration)
+    on_progress(0.97, "Writing the bundle.")
     card = {
         "source": request["source"],
-        "symbols": [request["symbol"]],
+        "symbols": list(history),
         "interval": request["interval"],
         "label_rule": asdict(rule),
-        "window": _describe_window(bars, request["interval_ms"], labels),
+        "window": _describe_window(history, request["interval_ms"], rows),
         "hyperparameters": asdict(forest_rule),
-        "libraries": {
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "scikit-learn": sklearn.__version__,
-        },
-        "metrics": metrics,
-        "warnings": _warnings(features, labels, metrics),
+        "libraries": _libraries(),
+        "calibration": calibration.as_card(),
+        "class_returns": _class_returns(prepared),
+        "side_cost": float(prepared.side_costs.mean()),
+        "metrics": metrics | {"folds": len(splits), "embargo_ms": embargo},
+        "importances": importances,
+        "drift": make_reference(rows.features, predictor.predict_batch(rows.features)),
+        "comparison": _compare_with_champion(request["champion"], prepared, splits[-1], judged),
+        "warnings": _warnings(rows, metrics),
     }
     return save_bundle(Path(request["folder"]), forest, card, datetime.fromisoformat(request["trained_at"]))
 
 
-def _describe_window(bars: Bars, interval_ms: int, labels: LabelArray) -> dict[str, Any]:
+def _look_for_leaks(
+    history: Mapping[str, Bars],
+    request: dict[str, Any],
+    rows: Rows,
+    split: Split,
+    embargo: int,
+    on_progress: Progress,
+) -> None:
+    on_progress(0.05, "Looking for leaks: does any feature see the future, do shuffled labels teach?")
+    now_ms = int(datetime.fromisoformat(request["trained_at"]).timestamp() * 1_000)
+    for bars in history.values():
+        check_closed(bars, request["interval_ms"], now_ms)
+        longest = max(find_segments(bars.open_time_ms, request["interval_ms"]), key=lambda part: part.stop - part.start)
+        check_features(compute_features, bars[longest])
+    check_shuffled(rows, split, ForestRule(**request["forest"]), embargo)
+
+
+def _walk(
+    prepared: Prepared, splits: list[Split], rule: ForestRule, embargo: int, overlap_rows: int, on_progress: Progress
+) -> tuple[Judged, list[dict[str, Any]]]:
+    """What models say of rows that came after all that taught them, and what the newest of them looks at."""
+    probabilities, priors = [], []
+    for number, split in enumerate(splits):
+        on_progress(
+            0.15 + 0.6 * number / len(splits),
+            f"Fold {number + 1} of {len(splits)}: {len(split.train):,} rows teach, {len(split.test):,} newer ones judge.",
+        )
+        taught = prepared.rows.take(split.train)
+        try:
+            predictor = fit_predictor(taught, rule, embargo)
+        except ValueError as error:
+            raise TrainingError("too_few_rows", f"Fold {number + 1} cannot be taught: {error}.") from error
+        probabilities.append(predictor.predict_batch(prepared.rows.features[split.test]))
+        shares = np.bincount(taught.labels, minlength=len(CLASSES)) / len(taught)
+        priors.append(np.tile(shares, (len(split.test), 1)))
+    importances = _importances(predictor, prepared.rows.take(splits[-1].test), rule.seed)
+    test = np.concatenate([split.test for split in splits])
+    return prepared.judge(test, np.concatenate(probabilities), np.concatenate(priors), overlap_rows), importances
+
+
+def _importances(predictor: Predictor, test: Rows, seed: int) -> list[dict[str, Any]]:
+    """How much the log-loss on held-out rows rises when one feature is dealt out anew, largest first.
+
+    Source: L. Breiman, Random Forests, 2001, section 10.
+    """
+    random = np.random.default_rng(seed)
+    chosen = np.sort(random.choice(len(test), min(len(test), _IMPORTANCE_ROWS), replace=False))
+    features, labels = test.features[chosen], test.labels[chosen]
+    base = log_losses(predictor.predict_batch(features), labels).mean()
+    found = []
+    for column, name in enumerate(FEATURE_NAMES):
+        rises = []
+        for _ in range(_IMPORTANCE_REPEATS):
+            dealt = features.copy()
+            dealt[:, column] = random.permutation(dealt[:, column])
+            rises.append(log_losses(predictor.predict_batch(dealt), labels).mean() - base)
+        found.append({"feature": name, "log_loss_rise": float(np.mean(rises)), "spread": float(np.std(rises))})
+    return sorted(found, key=lambda line: -line["log_loss_rise"])
+
+
+def _class_returns(prepared: Prepared) -> dict[str, float]:
+    """The mean forward return of each class; 0 for one that never came."""
+    labels, returns = prepared.rows.labels, prepared.forward_returns
     return {
-        "first_open_time": _iso(int(bars.open_time_ms[0])),
-        "last_open_time": _iso(int(bars.open_time_ms[-1])),
-        "candles": len(bars),
-        "gaps": len(find_segments(bars.open_time_ms, interval_ms)) - 1,
-        "rows": len(labels),
-        "class_counts": dict(zip(CLASSES, np.bincount(labels, minlength=len(CLASSES)).tolist(), strict=True)),
+        name: float(returns[labels == number].mean()) if (labels == number).any() else 0.0
+        for number, name in enumerate(CLASSES)
     }
+
+
+def _compare_with_champion(
+    path: str | None, prepared: Prepared, newest: Split, judged: Judged
+) -> dict[str, Any] | None:
+    """The log-loss of the model in use and of this one's newest fold, on rows that taught neither; None without one."""
+    if path is None:
+        return None
+    try:
+        champion = load_bundle(Path(path))
+    except BundleError:
+        return None
+    own = judged.probabilities[len(judged) - len(newest.test) :]
+    rows = prepared.rows.take(newest.test)
+    new = rows.decided_at > champion.card["window"]["taught_until_ms"]
+    comparison: dict[str, Any] = {"champion": champion.model_id, "rows": int(new.sum())}
+    if new.any():
+        theirs = Predictor(champion.forest, champion.calibration).predict_batch(rows.features[new])
+        comparison["champion_log_loss"] = float(log_losses(theirs, rows.labels[new]).mean())
+        comparison["log_loss"] = float(log_losses(own[new], rows.labels[new]).mean())
+    return comparison
+
+
+def _libraries() -> dict[str, str]:
+    return {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__}
+
+
+def _describe_window(history: Mapping[str, Bars], interval_ms: int, rows: Rows) -> dict[str, Any]:
+    gaps = [
+        {"symbol": symbol, "after": _iso(int(bars.open_time_ms[end - 1])), "missing": _missing(bars, end, interval_ms)}
+        for symbol, bars in history.items()
+        for end in (segment.stop for segment in find_segments(bars.open_time_ms, interval_ms)[:-1])
+    ]
+    counts = np.bincount(rows.labels, minlength=len(CLASSES)).tolist()
+    return {
+        "first_open_time": _iso(min(int(bars.open_time_ms[0]) for bars in history.values())),
+        "last_open_time": _iso(max(int(bars.open_time_ms[-1]) for bars in history.values())),
+        "taught_until_ms": int(rows.decided_at[-1]),
+        "candles": sum(len(bars) for bars in history.values()),
+        "rows": len(rows),
+        "gaps": len(gaps),
+        "largest_gaps": sorted(gaps, key=lambda gap: -gap["missing"])[:10],
+        "class_counts": dict(zip(CLASSES, counts, strict=True)),
+    }
+
+
+def _missing(bars: Bars, end: int, interval_ms: int) -> int:
+    return int(bars.open_time_ms[end] - bars.open_time_ms[end - 1]) // interval_ms - 1
 
 
 def _iso(milliseconds: int) -> str:
     return datetime.fromtimestamp(milliseconds / 1_000, UTC).isoformat()
 
 
-def _warnings(features: FloatArray, labels: LabelArray, metrics: dict[str, Any]) -> list[str]:
+def _warnings(rows: Rows, metrics: dict[str, Any]) -> list[str]:
     warnings = [
         f"The feature {name} never changes."
-        for name, spread in zip(FEATURE_NAMES, np.ptp(features, axis=0), strict=True)
+        for name, spread in zip(FEATURE_NAMES, np.ptp(rows.features, axis=0), strict=True)
         if spread == 0
     ]
-    counts = np.bincount(labels, minlength=len(CLASSES))
+    counts = np.bincount(rows.labels, minlength=len(CLASSES))
     warnings += [f"No candle is {name}." for name, count in zip(CLASSES, counts, strict=True) if count == 0]
-    if metrics["skill"] <= 0:
-        warnings.append("Out of sample the model knows no more than the shares of the classes do.")
+    if metrics["verdict"]["blocks"] < 30:
+        warnings.append(
+            f"The {metrics['rows']:,} rows out of sample are {metrics['verdict']['blocks']} independent blocks: too few "
+            "to claim anything."
+        )
+    if metrics["edge"] == "none":
+        warnings.append("No edge: out of sample the model does not tell BUY from SELL better than chance.")
+    elif metrics["edge"] == "statistical":
+        warnings.append("The edge is statistical only: after fee and slippage it has not been shown to earn anything.")
+    error = metrics["calibration"]["error"]
+    if error["low"] is not None and error["low"] > 0.05:
+        warnings.append(f"Stated confidence was off by {error['value']:.1%} on average.")
     return warnings
 
 
 def main(request_path: str, bars_path: str) -> int:
     """Train as the files say, one training a folder at a time; whoever had to wait takes the winner's bundle."""
     request = json.loads(Path(request_path).read_text())
-    with np.load(bars_path, allow_pickle=False) as arrays:
-        bars = Bars(**{name: arrays[name] for name in Bars.__dataclass_fields__})
+    history = load_bars(Path(bars_path))
     folder = Path(request["folder"])
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / ".training.lock").open("w") as lock:
@@ -166,7 +367,7 @@ def main(request_path: str, bars_path: str) -> int:
             fcntl.flock(lock, fcntl.LOCK_EX)
         path = _find_winner(folder, request) if waited else None
         try:
-            path = path or train(bars, request, _report)
+            path = path or train(history, request, _report)
         except TrainingError as error:
             _say({"error": {"code": error.code, "message": str(error)}})
             return 3
@@ -184,13 +385,7 @@ def _lock_at_once(handle: int) -> bool:
 
 def _find_winner(folder: Path, request: dict[str, Any]) -> Path | None:
     asked_at = datetime.fromisoformat(request["trained_at"])
-    rule = {"horizon_bars": request["horizon_bars"], "threshold_percent": request["threshold_percent"]}
-
-    def fits(card: dict[str, Any]) -> bool:
-        same = all(card[name] == request[name] for name in ("source", "interval"))
-        return same and card["label_rule"] == rule and card["symbols"] == [request["symbol"]]
-
-    newest = find_newest(folder, fits, lambda _path, _error: None)
+    newest = find_newest(folder, lambda card: fits_request(card, request), lambda _path, _error: None)
     if newest is None or (asked_at - newest.trained_at).total_seconds() > request["fresh_seconds"]:
         return None
     return newest.path

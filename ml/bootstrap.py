@@ -1,0 +1,86 @@
+"""How sure a number is when neighbouring rows are not independent: means and ratios resampled in blocks.
+
+Rows are cut into blocks longer than the labels overlap, and whole blocks are drawn with replacement. Source: E.
+Carlstein, The Use of Subseries Values for Estimating the Variance of a General Statistic, 1986. Every statistic here is
+a function of sums over rows, so a resample is one product of a matrix: a library that copies the rows for each of them
+(arch) takes a thousand times as long, and 3.5 s to import.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+from ml.bars import FloatArray
+
+RESAMPLES = 1_000
+CONFIDENCE = 0.95
+_SLICE = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A number, the interval that holds it with 95 %, and its standard error; None where it is not defined."""
+
+    value: float | None
+    low: float | None
+    high: float | None
+    error: float | None
+
+
+class BlockBootstrap:
+    """Resamples sums over blocks of rows.
+
+    Args:
+        rows: How many rows there are.
+        block_rows: How many rows a block has; the last one may have fewer.
+        seed: Fixes the draws.
+    """
+
+    def __init__(self, rows: int, block_rows: int, seed: int = 0) -> None:
+        self._starts = np.arange(0, rows, block_rows)
+        random = np.random.default_rng(seed)
+        even = np.full(self.blocks, 1.0 / self.blocks)
+        self._draws = random.multinomial(self.blocks, even, size=RESAMPLES).astype(np.float32)
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks there are."""
+        return len(self._starts)
+
+    def estimate(self, columns: FloatArray, statistic: Callable[[FloatArray], FloatArray]) -> Estimate:
+        """Estimate a statistic of sums.
+
+        Args:
+            columns: What is added up over the rows, shape (n_rows, n_columns).
+            statistic: Sums of shape (n, n_columns) to numbers of shape (n,), NaN where there is none.
+
+        >>> ones = np.ones((40, 2))
+        >>> BlockBootstrap(40, 4).estimate(ones, lambda sums: sums[:, 0] / sums[:, 1])
+        Estimate(value=1.0, low=1.0, high=1.0, error=0.0)
+        """
+        with np.errstate(divide="ignore", invalid="ignore"):
+            value = float(statistic(columns.sum(axis=0, keepdims=True))[0])
+            resampled = statistic(self._resample(columns))
+        resampled = resampled[np.isfinite(resampled)]
+        if not np.isfinite(value) or len(resampled) < RESAMPLES // 2:
+            return Estimate(value if np.isfinite(value) else None, None, None, None)
+        tail = (1.0 - CONFIDENCE) / 2
+        low, high = np.quantile(resampled, (tail, 1.0 - tail)).tolist()
+        return Estimate(value, low, high, float(resampled.std()))
+
+    def p_value(self, estimate: Estimate) -> float:
+        """How likely a number this far above zero is by luck alone: Student's t with one degree less than blocks."""
+        if estimate.value is None or estimate.error is None or self.blocks < 2:
+            return 1.0
+        if estimate.error == 0.0:
+            return 0.0 if estimate.value > 0 else 1.0
+        return float(stats.t.sf(estimate.value / estimate.error, self.blocks - 1))
+
+    def _resample(self, columns: FloatArray) -> FloatArray:
+        sums = np.add.reduceat(columns, self._starts, axis=0)
+        parts = [self._draws[start : start + _SLICE] @ sums for start in range(0, RESAMPLES, _SLICE)]
+        return np.concatenate(parts)
