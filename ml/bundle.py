@@ -136,13 +136,18 @@ def load_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: It is not there, cut short, altered, or not one of this version's models.
     """
-    card = _read_card(path / CARD_NAME)
+    card = load_card(path)
     arrays = _read(path / ARRAYS_NAME, _MAXIMUM_ARRAYS_BYTES)
     if hashlib.sha256(arrays).hexdigest() != card["sha256"]:
         raise BundleError("altered", f"{ARRAYS_NAME} is not the file that {CARD_NAME} was written for")
     forest = _unpack(arrays, card["depth"])
     _check_forest(forest)
     return Bundle(card, forest, path)
+
+
+def load_card(path: Path) -> dict[str, Any]:
+    """Read and check the card of the bundle at `path`, without its arrays; raises `BundleError`."""
+    return _read_card(path / CARD_NAME)
 
 
 def find_newest(
@@ -157,7 +162,7 @@ def find_newest(
         if ".bad-" in path.name:
             continue
         try:
-            if fits(_read_card(path / CARD_NAME)):
+            if fits(load_card(path)):
                 found.append(load_bundle(path))
         except BundleError as error:
             on_rejected(path, error)
