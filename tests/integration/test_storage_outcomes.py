@@ -167,12 +167,9 @@ async def test_record_by_two_processes_at_once_counts_each_decision_once(
     await book(database, *drafts)
     found = [make_outcome(draft.id) for draft in drafts]
     async with Database(database_url) as other:
-        keepers = [outcomes, SqlOutcomes(other)] * 3
+        keepers = (outcomes, SqlOutcomes(other))
         counts = await asyncio.gather(
-            *(
-                keeper.record(SOURCE, found[start:])
-                for start, keeper in zip((20, 10, 0, 20, 10, 0), keepers, strict=True)
-            )
+            *(keeper.record(SOURCE, found[start:]) for start in (20, 10, 0) for keeper in keepers)
         )
     assert sum(counts) == 40
     assert len(await outcomes.load_scored(SOURCE, None, 100)) == 40
