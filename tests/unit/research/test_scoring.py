@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.domain.candle import Candle, Interval
-from app.domain.outcome import Outcome, StatedDecision, Truth
+from app.domain.outcome import StatedDecision
 from app.domain.signal import Signal
 from app.research.scoring import read_label_rule, settle
 from ml.labels import LabelRule
@@ -38,9 +38,14 @@ def decide(minute: int = 0, *, buy: float = 0.25, interval: Interval = Interval.
 
 
 def test_settle_label_runs_from_the_next_open_to_the_close_at_the_horizon() -> None:
-    settled_at = START + timedelta(minutes=4) - timedelta(milliseconds=1)
-    truth = Truth(Signal.BUY, pytest.approx(0.01), pytest.approx(math.log(4)))
-    assert settle([(decide(), RULE)], CANDLES, NOW) == [Outcome("cycle-1", settled_at, NOW, truth)]
+    (outcome,) = settle([(decide(), RULE)], CANDLES, NOW)
+    assert outcome.cycle_id == "cycle-1"
+    assert outcome.settled_at == START + timedelta(minutes=4) - timedelta(milliseconds=1)
+    assert outcome.scored_at == NOW
+    assert outcome.truth is not None
+    assert outcome.truth.label is Signal.BUY
+    assert outcome.truth.forward_return == pytest.approx(0.01)
+    assert outcome.truth.log_loss == pytest.approx(math.log(4))
 
 
 def test_settle_probability_of_nothing_costs_a_finite_loss() -> None:

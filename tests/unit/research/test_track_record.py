@@ -10,7 +10,7 @@ import pytest
 from app.domain.candle import Interval
 from app.domain.outcome import ScoredDecision, StatedDecision, Truth
 from app.domain.signal import Signal
-from app.research.track_record import BINS, HitRate, RunningLogLoss, measure_hits, summarize
+from app.research.track_record import BINS, HitRate, measure_hits, summarize
 
 START = datetime(2026, 11, 21, 1, tzinfo=UTC)
 BUY, SELL, HOLD = Signal.BUY, Signal.SELL, Signal.HOLD
@@ -55,10 +55,9 @@ def test_summarize_four_decisions_has_the_numbers_done_by_hand() -> None:
         (0.8, 0.85, 0.8, 1, 1.0),
     ]
     assert record.calibration_error == pytest.approx((0.6 + 2 * 0.0 + 0.2) / 4)
-    assert record.running == tuple(
-        RunningLogLoss(row.settled_at, pytest.approx(sum(losses[: number + 1]) / (number + 1)))
-        for number, row in enumerate(rows)
-    )
+    assert [point.settled_at for point in record.running] == [row.settled_at for row in rows]
+    means = [sum(losses[:number]) / number for number in (1, 2, 3, 4)]
+    assert [point.log_loss for point in record.running] == pytest.approx(means)
 
 
 def test_summarize_several_models_lists_the_newest_first() -> None:
