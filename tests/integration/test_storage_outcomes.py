@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from alembic import command, config
+from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, insert, text
 
 from app.domain.candle import Interval
@@ -230,7 +231,8 @@ async def test_books_of_the_version_before_are_kept_and_their_decisions_can_be_s
         settings = config.Config()
         settings.set_main_option("script_location", str(schema.MIGRATIONS))
         settings.attributes["connection"] = connection
-        command.upgrade(settings, "0001")
+        script = ScriptDirectory.from_config(settings).get_revision("0003")
+        command.upgrade(settings, str(script.down_revision))
 
     engine = open_engine(bare_database_url)
     await engine.run_exclusively(make_old)
