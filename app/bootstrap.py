@@ -32,11 +32,14 @@ from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper, ModelSpec
+from app.research.scoring import Scorer, read_label_rule
+from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
 from app.settings import MarketSource, Settings
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
+from app.storage.outcomes import SqlOutcomes
 from app.storage.waits import SqlWaits
 from app.strategies.forest import FeatureRow, ForestStrategy
 from ml.bundle import Bundle
@@ -45,6 +48,8 @@ log = structlog.get_logger()
 
 _PROBE_SECONDS = 30.0
 _DOUBTED_PROBE_SECONDS = 5.0
+_TRACK_RECORD_DECISIONS = 10_000
+"""A track record is of the newest so many decisions: reading and adding them up takes 0.2 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +75,7 @@ class Service:
     market: MarketData
     keeper: ModelKeeper
     engine: TradingEngine
+    scorer: Scorer
     _monitoring: MarketMonitoringAgent
 
     def __init__(self, settings: Settings, clock: Clock, new_id: Callable[[], str]) -> None:
@@ -79,16 +85,17 @@ class Service:
         self.database = Database(settings.database_url.get_secret_value())
         self.ledger = SqlLedger(self.database, clock)
         self.jobs = SqlJobs(self.database, clock)
+        self.outcomes = SqlOutcomes(self.database)
         self.strategy = ForestStrategy()
         self._new_id = new_id
         self._job_runner = JobRunner(self.jobs)
-        self._keeping: asyncio.Task[None] | None = None
+        self._keeping: list[asyncio.Task[None]] = []
         self._ledger_error: ServiceError | None = None
         self._probe: tuple[float, Check] | None = None
         self._probing = asyncio.Lock()
 
     async def start(self, *, train: bool = True) -> None:
-        """Open the database and the market, and load the model or, unless told not to, begin to train one.
+        """Open the database and the market, and load the model; unless told not to, begin to train and to score.
 
         Raises:
             ConfigurationError: The database cannot be what `DATABASE_URL` says.
@@ -100,14 +107,17 @@ class Service:
         self._wire()
         await self.keeper.load()
         if train:
-            self._keeping = asyncio.create_task(self.keeper.keep())
+            self._keeping = [
+                asyncio.create_task(self.keeper.keep()),
+                asyncio.create_task(self.scorer.keep(self._report_scores)),
+            ]
 
     async def stop(self) -> None:
         """Abandon trainings, and close what is open; also after a start that failed."""
         await self._job_runner.stop()
-        if self._keeping is not None:
-            self._keeping.cancel()
-            await asyncio.gather(self._keeping, return_exceptions=True)
+        for task in self._keeping:
+            task.cancel()
+        await asyncio.gather(*self._keeping, return_exceptions=True)
         if hasattr(self, "market"):
             await self.market.aclose()
         await self.database.aclose()
@@ -162,6 +172,11 @@ class Service:
     def model_card(self) -> Mapping[str, Any]:
         """The card of the model in use; raises `NotReadyError`."""
         return self.strategy.card
+
+    async def track_record(self, model_id: str | None = None) -> Sequence[TrackRecord]:
+        """How the decisions of each model (or of one) came out, the newest model first; empty before any settled."""
+        scored = await self.outcomes.load_scored(self.market.source, model_id, _TRACK_RECORD_DECISIONS)
+        return await asyncio.to_thread(summarize, scored, self.settings.min_confidence)
 
     def predict_candles(self, candles: Sequence[Candle]) -> Sequence[Prediction | ServiceError]:
         """What the model says after each of `candles`."""
@@ -231,6 +246,9 @@ class Service:
         self._monitoring = MarketMonitoringAgent(
             self.market, bars=settings.default_klines_limit, minimum_bars=self.strategy.lookback_bars
         )
+        self.scorer = Scorer(
+            self.market, self.outcomes, self.clock, lambda model_id: read_label_rule(settings.model_path, model_id)
+        )
         broker = PaperBroker(Costs(settings.fee_bps, settings.slippage_bps), settings.order_cash_fraction)
         seats = Seats(
             self._monitoring,
@@ -241,6 +259,10 @@ class Service:
 
     def _model_taken(self, bundle: Bundle) -> None:
         self.metrics.set_model(bundle.trained_at)
+
+    async def _report_scores(self, count: int) -> None:
+        records = await self.track_record()
+        self.metrics.observe_scores(count, {record.model_id: record.log_loss for record in records})
 
     async def _check_database(self) -> Check:
         try:

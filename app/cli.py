@@ -154,6 +154,22 @@ def train(as_json: AsJson = False) -> None:  # noqa: FBT002
     _run(settings, work)
 
 
+@app.command("track-record")
+def track_record(as_json: AsJson = False) -> None:  # noqa: FBT002
+    """Score the decisions whose labels have settled, and show how each model's came out, the newest model first."""
+    settings = load_settings()
+    _quiet(settings)
+
+    async def show(service: Service) -> None:
+        _, failure = await service.scorer.score()
+        terminal.print_track_record(await service.track_record(), as_json=as_json)
+        if failure is not None:
+            terminal.print_error(failure)
+            raise typer.Exit(_exit_code(failure))
+
+    _run(settings, show)
+
+
 @app.command()
 def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
     """Check the exchange, the clock, the database and the model, and say what to do about what is wrong."""

@@ -14,11 +14,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.api import schemas
+from app.api import schemas, track_record
 from app.bootstrap import Check, Service
 from app.demo import DemoResult
 from app.domain.cycle import CycleReport, Trade
 from app.errors import ServiceError
+from app.research.track_record import TrackRecord
 
 _SHOWN_DEMO_TRADES = 20
 _REMEDIES = {
@@ -114,6 +115,31 @@ def print_card(card: dict[str, Any], *, as_json: bool) -> None:
     _print(table)
     for warning in card["warnings"]:
         _plain(f"Warning: {warning}")
+
+
+def print_track_record(records: Sequence[TrackRecord], *, as_json: bool) -> None:
+    """A table of how each model's decisions came out, or the items of `GET /model/track-record`."""
+    if as_json:
+        items = [track_record.TrackRecord.model_validate(record) for record in records]
+        _print_json_text(TypeAdapter(list[track_record.TrackRecord]).dump_json(items, by_alias=True))
+        return
+    if not records:
+        _plain("No decision has settled yet; one does when the candle at the model's horizon has closed.")
+        return
+    table = Table("model", "settled", "log-loss", "class shares", "skill", "calibration error", "passed gate", "hits")
+    for record in records:
+        gate = record.gate
+        table.add_row(
+            record.model_id,
+            f"{record.count:,}",
+            f"{record.log_loss:.4f}",
+            f"{record.prior_log_loss:.4f}",
+            "-" if record.skill is None else f"{record.skill:+.2%}",
+            f"{record.calibration_error:.1%}",
+            f"{gate.count:,}",
+            "-" if gate.rate is None else f"{gate.rate:.1%} ({gate.low:.1%} to {gate.high:.1%})",
+        )
+    _print(table)
 
 
 def print_checks(service: Service, checks: Sequence[Check], *, as_json: bool) -> None:

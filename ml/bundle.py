@@ -142,7 +142,7 @@ def load_bundle(path: Path) -> Bundle:
     Raises:
         BundleError: It is not there, cut short, altered, or not one of this version's models.
     """
-    card = _read_card(path / CARD_NAME)
+    card = load_card(path)
     arrays = _read(path / ARRAYS_NAME, _MAXIMUM_ARRAYS_BYTES)
     if _digest(arrays, card["calibration"]) != card["sha256"]:
         raise BundleError("altered", f"{ARRAYS_NAME} or the calibration is not what {CARD_NAME} was written for")
@@ -161,6 +161,11 @@ def fits_request(card: dict[str, Any], request: dict[str, Any]) -> bool:
     return same and all(card["hyperparameters"].get(name) == value for name, value in request["forest"].items())
 
 
+def load_card(path: Path) -> dict[str, Any]:
+    """Read and check the card of the bundle at `path`, without its arrays; raises `BundleError`."""
+    return _read_card(path / CARD_NAME)
+
+
 def find_newest(
     folder: Path, fits: Callable[[dict[str, Any]], bool], on_rejected: Callable[[Path, BundleError], None]
 ) -> Bundle | None:
@@ -173,7 +178,7 @@ def find_newest(
         if ".bad-" in path.name:
             continue
         try:
-            if fits(_read_card(path / CARD_NAME)):
+            if fits(load_card(path)):
                 found.append(load_bundle(path))
         except BundleError as error:
             on_rejected(path, error)

@@ -19,6 +19,7 @@ from app.domain.ports import IdempotencyKey, Ledger
 from app.domain.signal import Prediction
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
+from app.research.track_record import TrackRecord
 from app.settings import Settings
 
 _KEY_PATTERN = r"^[!-~]{1,255}$"
@@ -103,6 +104,10 @@ class Service(Protocol):
 
     def model_card(self) -> Mapping[str, Any]:
         """The card of the model in use; raises `NotReadyError` (`model_not_ready`)."""
+        ...
+
+    async def track_record(self, model_id: str | None) -> Sequence[TrackRecord]:
+        """How the decisions of each model (or of one) came out, the newest model first."""
         ...
 
     def predict_candles(self, candles: Sequence[Candle]) -> Sequence[Prediction | ServiceError]:

@@ -106,6 +106,28 @@ JOB: dict[str, Any] = {
     "started_at": "2026-11-21T01:02:03.010Z",
     "finished_at": None,
 }
+TRACK_RECORD: dict[str, Any] = {
+    "model_id": "forest-binance-1m-20261121T010000Z-5f2c9a01",
+    "count": 4,
+    "first_settled_at": "2026-11-21T02:01:59.999Z",
+    "last_settled_at": "2026-11-21T02:04:59.999Z",
+    "log_loss": 1.021,
+    "prior_log_loss": 1.0397,
+    "skill": 0.018,
+    "brier": 0.612,
+    "calibration_error": 0.03,
+    "class_counts": {"BUY": 1, "SELL": 1, "HOLD": 2},
+    "gate": {"count": 1, "rate": 1.0, "low": 0.2065, "high": 1.0},
+    "bins": [
+        {
+            "lower": 0.45,
+            "upper": 0.5,
+            "stated": 0.47,
+            "hits": {"count": 4, "rate": 0.5, "low": 0.15, "high": 0.85},
+        }
+    ],
+    "running": [{"settled_at": "2026-11-21T02:04:59.999Z", "log_loss": 1.021}],
+}
 HEALTH: dict[str, Any] = {
     "version": "0.1.0",
     "source": "binance",

@@ -16,7 +16,7 @@ times as RFC 3339 in UTC, failures as `application/problem+json` (RFC 9457) with
 
 TAGS = [
     {"name": "trading", "description": "Cycles, the simulated trades they book, and the market they look at."},
-    {"name": "model", "description": "The model's card, predictions and training."},
+    {"name": "model", "description": "The model's card, track record, predictions and training."},
     {"name": "jobs", "description": "Long work, such as training."},
     {"name": "operations", "description": "Health, readiness and metrics; without a key."},
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
@@ -55,6 +55,10 @@ class Metrics:
             registry=registry,
         )
 
+        self._scored = Counter(
+            "papertape_scored_decisions", "Decisions whose labels settled and were scored.", registry=registry
+        )
+
     def _define_requests(self) -> None:
         self._requests = Counter(
             "papertape_http_requests",
@@ -82,6 +86,13 @@ class Metrics:
             "papertape_model_age_seconds", "Time since the model was trained; NaN without one.", registry=registry
         ).set_function(lambda: self._age(self._model_trained_at))
 
+        self._live_log_loss = Gauge(
+            "papertape_live_log_loss",
+            "Mean log-loss of each model's decisions that have settled.",
+            ["model_id"],
+            registry=registry,
+        )
+
     def observe_cycle(self, outcome: str, reason_code: str, seconds: float) -> None:
         """Count a finished cycle.
 
@@ -104,6 +115,13 @@ class Metrics:
         """Count an HTTP request; `route` is the template, such as "/jobs/{job_id}"."""
         self._requests.labels(route, method, str(status)).inc()
         self._request_seconds.labels(route, method).observe(seconds)
+
+    def observe_scores(self, count: int, log_loss_of_models: Mapping[str, float]) -> None:
+        """Count `count` newly scored decisions, and show the mean log-loss of these models and of no others."""
+        self._scored.inc(count)
+        self._live_log_loss.clear()
+        for model_id, log_loss in log_loss_of_models.items():
+            self._live_log_loss.labels(model_id).set(log_loss)
 
     def set_model(self, trained_at: datetime | None) -> None:
         """Say when (aware UTC) the model in use was trained, or that there is none."""

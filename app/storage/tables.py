@@ -1,6 +1,6 @@
 """The tables. Changing one takes an Alembic revision, too; a test compares the two.
 
-Books (accounts, cycles, decisions, trades, idempotency keys) are append-only: triggers made by the migrations
+Books (accounts, cycles, decisions, trades, outcomes, idempotency keys) are append-only: triggers made by the migrations
 refuse UPDATE and DELETE, and refuse a trade whose balances do not follow from the ones before it.
 """
 
@@ -77,6 +77,7 @@ cycles = Table(
     CheckConstraint("duplicate_of IS NULL OR execution_status = 'SKIPPED'", name="duplicate_of"),
     Index(None, "account_id", "number"),
     Index(None, "symbol", "number"),
+    Index(None, "account_id", "interval", "candle_open_time", "symbol"),
     sqlite_autoincrement=True,
 )
 
@@ -138,6 +139,26 @@ trades = Table(
     sqlite_autoincrement=True,
 )
 
+# What came of a decision once the candle at its horizon had closed. A row without a label says that candles are
+# missing up to there, so that it can never be known and need not be asked for again.
+outcomes = Table(
+    "outcomes",
+    metadata,
+    Column("cycle_id", String(64), ForeignKey("decisions.cycle_id"), primary_key=True),
+    Column("label", String(4)),
+    Column("forward_return", Double),
+    Column("log_loss", Double),
+    Column("settled_at", UtcDateTime, nullable=False),
+    Column("scored_at", UtcDateTime, nullable=False),
+    CheckConstraint("label IN ('BUY', 'SELL', 'HOLD')", name="label"),
+    CheckConstraint("log_loss >= 0", name="log_loss"),
+    CheckConstraint(
+        "(label IS NULL) = (forward_return IS NULL) AND (label IS NULL) = (log_loss IS NULL)", name="whole"
+    ),
+    Index(None, "settled_at"),
+    sqlite_with_rowid=False,
+)
+
 jobs = Table(
     "jobs",
     metadata,
@@ -179,5 +200,5 @@ upstream_waits = Table(
     sqlite_with_rowid=False,
 )
 
-APPEND_ONLY = ("accounts", "cycles", "decisions", "trades", "idempotency_keys")
+APPEND_ONLY = ("accounts", "cycles", "decisions", "trades", "outcomes", "idempotency_keys")
 """The tables whose rows are never changed or removed."""

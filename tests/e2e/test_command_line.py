@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -10,13 +11,18 @@ import subprocess
 import sys
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from app.bootstrap import build_service
 from app.cli import main
+from app.domain.candle import Interval
+from app.engine.clocks import SimulatedClock
+from tests.support.edge import settings
 from tests.support.exchange_server import ExchangeServer
 
 PROJECT = Path(__file__).parents[2]
@@ -109,6 +115,42 @@ def test_model_shows_the_card_beside_its_baselines(place: Path) -> None:
     assert card["window"]["candles"] == 1500
     assert f"{card['metrics']['log_loss']:.4f}" in shown
     assert f"{card['metrics']['prior_log_loss']:.4f} (class shares)" in shown
+
+
+def test_track_record_without_a_settled_decision_says_so(place: Path) -> None:
+    assert run(place, "track-record").out.startswith("No decision has settled yet")
+    assert run(place, "track-record", "--json").json == []
+
+
+def test_track_record_scores_what_has_settled_and_shows_it(place: Path, tmp_path: Path) -> None:
+    books = f"sqlite:///{tmp_path / 'trading.db'}"
+    asyncio.run(run_cycles_two_hours_ago(place / "models", books, 3))
+
+    found = run(place, "track-record", "--json", DATABASE_URL=books)
+    table = run(place, "track-record", DATABASE_URL=books)
+
+    assert (found.code, table.code) == (0, 0), found.err
+    (record,) = found.json
+    assert record["model_id"] == run(place, "model", "--json").json["model_id"]
+    assert record["count"] == 3
+    assert record["running"][-1]["log_loss"] == pytest.approx(record["log_loss"])
+    assert f"{record['log_loss']:.4f}" in table.out
+    assert record["model_id"] in table.out
+
+
+async def run_cycles_two_hours_ago(models: Path, books: str, count: int) -> None:
+    clock = SimulatedClock(datetime.now(UTC) - timedelta(hours=2))
+    chosen = settings(
+        model_path=models, database_url=books, model_threshold_percent=0.1, model_horizon_bars=10, min_confidence=0
+    )
+    service = build_service(chosen, clock)
+    try:
+        await service.start(train=False)
+        for _ in range(count):
+            clock.advance(timedelta(minutes=1))
+            await service.run_cycle("BTCUSDT", Interval.M1)
+    finally:
+        await service.stop()
 
 
 def test_doctor_finds_everything_well(place: Path) -> None:

@@ -61,6 +61,7 @@ OPERATIONS = {
     "get_cycle": ("get", "/trading/cycles/{cycle_id}"),
     "get_latest_market": ("get", "/trading/market/latest"),
     "get_model": ("get", "/model"),
+    "get_track_record": ("get", "/model/track-record"),
     "predict": ("post", "/model/predict"),
     "train_model": ("post", "/model/train"),
     "list_jobs": ("get", "/jobs"),

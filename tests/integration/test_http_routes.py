@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import httpx
 import pytest
 
 from app import __version__
-from tests.support.edge import Edge, running_edge
+from app.domain.candle import Interval
+from app.domain.outcome import ScoredDecision, StatedDecision, Truth
+from app.domain.signal import Signal
+from tests.support.edge import Edge, problem, running_edge
 from tests.support.fake_service import FakeService
 from tests.support.fakes import CARD
 
@@ -238,6 +243,66 @@ def test_get_model_is_the_card(client: httpx.Client) -> None:
     metrics = {"log_loss": 1.01, "skill": None}
 
     assert client.get("/model").json() == {**CARD, "trained_at": "2026-11-21T01:00:00.000Z", "metrics": metrics}
+
+
+def scored(minute: int, label: Signal, model_id: str = "forest-test") -> ScoredDecision:
+    """A decision for BUY at 0.5 and what came of it."""
+    opened = datetime(2026, 11, 21, 1, minute, tzinfo=UTC)
+    probabilities = {Signal.BUY: 0.5, Signal.SELL: 0.25, Signal.HOLD: 0.25}
+    decision = StatedDecision(
+        f"cycle-{minute}", model_id, "BTCUSDT", Interval.M1, opened, Signal.BUY, 0.5, probabilities
+    )
+    loss = -math.log(probabilities[label])
+    return ScoredDecision(decision, Truth(label, 0.01, loss), opened + timedelta(milliseconds=359_999))
+
+
+def test_track_record_before_anything_settled_is_empty(client: httpx.Client) -> None:
+    assert client.get("/model/track-record").json() == {"items": []}
+
+
+def test_track_record_has_the_numbers_of_each_model_newest_first(client: httpx.Client, service: FakeService) -> None:
+    service.scored = [
+        scored(1, Signal.BUY, "forest-old"),
+        scored(2, Signal.BUY),
+        scored(3, Signal.HOLD),
+    ]
+
+    newest, oldest = client.get("/model/track-record").json()["items"]
+
+    hits = {"count": 2, "rate": 0.5, "low": 0.09453, "high": 0.90547}
+    assert newest == {
+        "model_id": "forest-test",
+        "count": 2,
+        "first_settled_at": "2026-11-21T01:07:59.999Z",
+        "last_settled_at": "2026-11-21T01:08:59.999Z",
+        "log_loss": pytest.approx(1.5 * math.log(2)),
+        "prior_log_loss": pytest.approx(math.log(2)),
+        "skill": pytest.approx(-0.5),
+        "brier": pytest.approx((0.375 + 0.875) / 2),
+        "calibration_error": 0.0,
+        "class_counts": {"BUY": 1, "SELL": 0, "HOLD": 1},
+        "gate": pytest.approx(hits, abs=1e-5),
+        "bins": [{"lower": 0.5, "upper": 0.55, "stated": 0.5, "hits": pytest.approx(hits, abs=1e-5)}],
+        "running": [
+            {"settled_at": "2026-11-21T01:07:59.999Z", "log_loss": pytest.approx(math.log(2))},
+            {"settled_at": "2026-11-21T01:08:59.999Z", "log_loss": pytest.approx(1.5 * math.log(2))},
+        ],
+    }
+    assert (oldest["model_id"], oldest["count"], oldest["skill"]) == ("forest-old", 1, None)
+
+
+def test_track_record_of_one_model_leaves_out_the_others(client: httpx.Client, service: FakeService) -> None:
+    service.scored = [scored(1, Signal.BUY, "forest-old"), scored(2, Signal.SELL)]
+
+    found = client.get("/model/track-record", params={"model_id": "forest-old"}).json()["items"]
+
+    assert [(item["model_id"], item["count"]) for item in found] == [("forest-old", 1)]
+    assert client.get("/model/track-record?model_id=forest-gone").json() == {"items": []}
+
+
+@pytest.mark.parametrize("model_id", ["", "x" * 129, "a/b", "a%00"])
+def test_track_record_of_what_is_no_model_is_refused(client: httpx.Client, model_id: str) -> None:
+    problem(client.get(f"/model/track-record?model_id={model_id}"), 422, "invalid_input")
 
 
 PREDICTION = {

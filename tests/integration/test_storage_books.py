@@ -26,9 +26,10 @@ from app.errors import StorageError
 from app.storage.column_types import MAXIMUM_UNITS, from_units, to_units
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
+from app.storage.outcomes import SqlOutcomes
 from app.storage.records import cycle_values, decision_values, trade_values
 from app.storage.tables import APPEND_ONLY, cycles, decisions, trades
-from tests.support.books import CASH, SOURCE, SteppingClock, as_selling, buy, make_draft, sell, turn_over
+from tests.support.books import CASH, SOURCE, SteppingClock, as_selling, buy, make_draft, make_outcome, sell, turn_over
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -161,7 +162,8 @@ async def test_books_are_append_only(database: Database) -> None:
     ledger = SqlLedger(database, SteppingClock())
     await ledger.open_account(SOURCE, CASH)
     await ledger.record_cycle(make_draft(1), buy(), SteppingClock(), IdempotencyKey("k", "f"))
-    columns = {"accounts": "source", "idempotency_keys": "fingerprint", "decisions": "action"}
+    await SqlOutcomes(database).record(SOURCE, [make_outcome(make_draft(1).id)])
+    columns = {"accounts": "source", "idempotency_keys": "fingerprint", "decisions": "action", "outcomes": "label"}
     for table in APPEND_ONLY:
         column = columns.get(table, "symbol")
         for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):

@@ -19,6 +19,7 @@ from app.domain.cycle import (
 )
 from app.domain.market import Indicators
 from app.domain.order import Fill, Side
+from app.domain.outcome import Outcome, Truth
 from app.domain.portfolio import Portfolio
 from app.domain.ports import Settle
 from app.domain.signal import Signal
@@ -114,6 +115,13 @@ def make_refusal(index: int, *, symbol: str = SYMBOL, source: str = SOURCE) -> C
         reason_code="stale_data",
         reason="The newest candle is 614 minutes old.",
     )
+
+
+def make_outcome(cycle_id: str, *, label: Signal | None = Signal.HOLD, minute: int = 0) -> Outcome:
+    """What came of a decision `minute` minutes after `START`; without a label, that this cannot be known."""
+    settled_at = START + timedelta(minutes=minute)
+    truth = None if label is None else Truth(label, 0.1 + 0.2, 1.0986122886681098)
+    return Outcome(cycle_id, settled_at, settled_at + timedelta(seconds=30), truth)
 
 
 def fill(side: Side, quantity: Decimal, price: Decimal, fee: Decimal = Decimal("0.01")) -> Fill:

@@ -15,11 +15,13 @@ from app.domain.cycle import CycleDraft, CycleReport, Decision, ExecutionStatus,
 from app.domain.job import Job, JobStatus
 from app.domain.market import Indicators
 from app.domain.order import Fill, Side
+from app.domain.outcome import ScoredDecision
 from app.domain.portfolio import Portfolio
 from app.domain.ports import IdempotencyKey
 from app.domain.signal import Prediction, Signal
 from app.errors import ConflictError, DataQualityError, InvalidInputError, ServiceError
 from app.observability.metrics import Metrics
+from app.research.track_record import TrackRecord, summarize
 from app.settings import Settings
 from tests.support.fakes import (
     CARD,
@@ -67,6 +69,7 @@ class FakeService:
     running: int = 0
     most_running: int = 0
     training_keys: dict[str, str] = field(default_factory=dict)
+    scored: list[ScoredDecision] = field(default_factory=list)
     events: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -148,6 +151,11 @@ class FakeService:
     def model_card(self) -> Mapping[str, Any]:
         self._check()
         return CARD
+
+    async def track_record(self, model_id: str | None) -> Sequence[TrackRecord]:
+        self._check()
+        wanted = [row for row in self.scored if model_id in (None, row.decision.model_id)]
+        return summarize(wanted, self.settings.min_confidence)
 
     def predict_candles(self, candles: Sequence[Candle]) -> Sequence[Prediction | ServiceError]:
         self._check()

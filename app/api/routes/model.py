@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from app.api import schemas
+from app.api import schemas, track_record
 from app.api.deps import IdempotencyHeader, RunningService, no_body
 from app.api.problems import documented
 from app.api.requests import CandlesRequest, PredictRequest, to_candle
@@ -31,6 +31,30 @@ router = APIRouter(route_class=StrictRoute)
 async def get_model(service: RunningService) -> dict[str, Any]:
     """What the model in use was trained on, and how it did."""
     return dict(service.model_card())
+
+
+@router.get(
+    "/model/track-record",
+    tags=["model"],
+    operation_id="get_track_record",
+    summary="Show how the decisions came out",
+    response_model=track_record.TrackRecordList,
+    response_description="A record for each model, the newest model first; none before the first label has settled.",
+    responses=documented(503),
+)
+async def get_track_record(
+    service: RunningService,
+    model_id: Annotated[
+        str | None,
+        Query(pattern=r"^[A-Za-z0-9._-]{1,128}$", description="Only the decisions of this model."),
+    ] = None,
+) -> dict[str, Any]:
+    """Hold the newest 10,000 decisions of the live model, and of those before it, against what came true.
+
+    A decision is scored about a minute after the candle at the model's horizon has closed. A closed candle counts
+    once for each model, however often it was asked about.
+    """
+    return {"items": list(await service.track_record(model_id))}
 
 
 @router.post(

@@ -69,6 +69,18 @@ def test_ages_are_computed_when_asked_and_nan_before() -> None:
     assert str(samples(metrics)["papertape_model_age_seconds{}"]) == "nan"
 
 
+def test_scores_are_counted_and_only_the_models_told_last_are_shown() -> None:
+    metrics = metrics_at_now()
+
+    metrics.observe_scores(3, {"forest-1": 1.1, "forest-2": 0.9})
+    metrics.observe_scores(2, {"forest-2": 1.0})
+
+    found = samples(metrics)
+    assert found["papertape_scored_decisions_total{}"] == 5
+    shown = {name: value for name, value in found.items() if "live_log_loss" in name}
+    assert shown == {"papertape_live_log_loss{model_id=forest-2}": 1.0}
+
+
 def test_labels_stay_bounded() -> None:
     metrics = metrics_at_now()
 
