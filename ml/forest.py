@@ -92,8 +92,9 @@ def fit_calibrated(rows: Rows, rule: ForestRule, embargo: int = 0) -> tuple[Fore
         raise ValueError("there are too few rows to keep some for the calibration")
     older, newest = rows.take(split.train), rows.take(split.test)
     forest = fit_forest(older.features, older.labels, rule, older.weights)
-    counts = np.bincount(older.labels, minlength=N_CLASSES)
-    buy_share = float((counts[BUY] + 1) / (counts[BUY] + counts[SELL] + 2))
+    # As if ten independent labels each had been seen before: few of them say little about which way prices go.
+    counts = np.bincount(older.labels, weights=older.weights, minlength=N_CLASSES) + 10.0
+    buy_share = float(counts[BUY] / (counts[BUY] + counts[SELL]))
     return forest_arrays(forest), fit_calibration(forest, newest, rule, buy_share)
 
 
