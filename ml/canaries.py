@@ -13,7 +13,7 @@ import numpy as np
 from ml.bars import Bars, FloatArray
 from ml.features import LOOKBACK_BARS
 from ml.forest import ForestRule, Rows, fit_predictor
-from ml.evaluation import log_losses
+from ml.evaluation import LEAST_BLOCKS, log_losses
 from ml.splits import Split
 
 TOO_GOOD_SKILL: Final = 0.5
@@ -91,13 +91,13 @@ def check_shuffled(rows: Rows, split: Split, rule: ForestRule, embargo: int) -> 
 
 
 def check_plausible(metrics: dict[str, Any]) -> None:
-    """Refuse what is too good to be true.
+    """Refuse what is too good to be true, once there are rows enough for that to be no luck.
 
     Raises:
         LeakError: `too_good_to_be_true`.
     """
-    skill = metrics["direction_skill"]["value"]
-    if skill is not None and skill > TOO_GOOD_SKILL:
+    skill, least = metrics["direction_skill"]["value"], metrics["direction_skill"]["low"]
+    if metrics["verdict"]["blocks"] >= LEAST_BLOCKS and least is not None and least > TOO_GOOD_SKILL:
         raise LeakError(
             "too_good_to_be_true",
             f"Out of sample the model tells BUY from SELL with a skill of {skill:.1%}; no market gives that, so "
