@@ -158,7 +158,7 @@ def train(as_json: AsJson = False) -> None:  # noqa: FBT002
 
 @app.command()
 def download(
-    symbol: Annotated[str, typer.Argument(help="The symbol, such as BTCUSDT.")],
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as BTCUSDT.")],
     interval: Annotated[Interval | None, typer.Option(help="The candle interval; DEFAULT_INTERVAL.")] = None,
     since: Annotated[str | None, typer.Option(help="Date or time, UTC, of the first candle; 30 days ago.")] = None,
     until: Annotated[str | None, typer.Option(help="Date or time, UTC, that the last opens before; now.")] = None,
