@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from app.cli import main
 from app.domain.candle import Interval
@@ -135,6 +137,14 @@ def test_doctor_says_what_to_do_about_an_exchange_that_is_away(place: Path) -> N
     assert "python -m app train" in ended.out, "there is no model of Binance here"
 
 
+@pytest.fixture
+def _own_logging() -> Iterator[None]:
+    """A command run in this process sets up logging, which the tests after it must not inherit."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_own_logging")
 @pytest.mark.parametrize(
     "refused",
     [
