@@ -30,12 +30,14 @@ from app.errors import ConflictError, NotReadyError, ServiceError, UpstreamError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
+from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper, ModelSpec
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
 from app.settings import MarketSource, Settings
+from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
@@ -73,6 +75,7 @@ class Service:
     """
 
     market: MarketData
+    history: HistoryKeeper
     keeper: ModelKeeper
     engine: TradingEngine
     scorer: Scorer
@@ -242,7 +245,8 @@ class Service:
             training_bars=settings.training_klines,
             maximum_age=timedelta(days=settings.model_maximum_age_days),
         )
-        self.keeper = ModelKeeper(self.market, self.strategy, self.clock, spec, self._model_taken)
+        self.history = HistoryKeeper(self.market, CandleStore(self.database), self.clock)
+        self.keeper = ModelKeeper(self.history, self.strategy, self.clock, spec, self._model_taken)
         self._monitoring = MarketMonitoringAgent(
             self.market, bars=settings.default_klines_limit, minimum_bars=self.strategy.lookback_bars
         )

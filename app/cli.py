@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
@@ -35,6 +36,7 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
 SymbolOption = Annotated[str | None, typer.Option(help="The symbol, such as BTCUSDT; DEFAULT_SYMBOL when not given.")]
 
+_DOWNLOADED_BY_DEFAULT = timedelta(days=30)
 _CALLER_IS_WRONG = (ConfigurationError, InvalidInputError, NotFoundError)
 
 
@@ -171,6 +173,36 @@ def track_record(as_json: AsJson = False) -> None:  # noqa: FBT002
 
 
 @app.command()
+def download(
+    symbol: Annotated[str, typer.Argument(metavar="SYMBOL", help="Such as BTCUSDT.")],
+    interval: Annotated[Interval | None, typer.Option(help="The candle interval; DEFAULT_INTERVAL.")] = None,
+    since: Annotated[str | None, typer.Option(help="Date or time, UTC, of the first candle; 30 days ago.")] = None,
+    until: Annotated[str | None, typer.Option(help="Date or time, UTC, that the last opens before; now.")] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
+    """Keep a span of candles in the database, for training; run again, it fetches only what is missing."""
+    settings = load_settings()
+    _quiet(settings)
+    _check_symbols((symbol,))
+    first, last = _parse_moment(since, "--since"), _parse_moment(until, "--until")
+
+    async def work(service: Service) -> None:
+        now = service.clock.now()
+        start, end = first or now - _DOWNLOADED_BY_DEFAULT, min(last or now, now)
+        if start >= end:
+            raise InvalidInputError("--since must lie before --until, and in the past.", code="invalid_span")
+        with terminal.progress_bar() as on_progress:
+
+            def settled(done: int, total: int) -> None:
+                on_progress(f"{symbol}: {done:,} of {total:,} candles", done / max(total, 1))
+
+            report = await service.history.download(symbol, interval or settings.default_interval, start, end, settled)
+        terminal.print_download(report, as_json=as_json)
+
+    _run(settings, work)
+
+
+@app.command()
 def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
     """Check the exchange, the clock, the database and the model, and say what to do about what is wrong."""
     settings = load_settings()
@@ -247,6 +279,19 @@ def _check_symbols(symbols: tuple[str, ...]) -> None:
                 f"{symbol[:40]!r} is no symbol: 5 to 20 capital letters and digits, such as BTCUSDT.",
                 code="invalid_symbol",
             )
+
+
+def _parse_moment(text: str | None, option: str) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise InvalidInputError(
+            f"{option}: {text[:40]!r} is no date or time, such as 2026-01-31 or 2026-01-31T12:00:00Z.",
+            code="invalid_time",
+        ) from None
 
 
 def _quiet(settings: Settings) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,9 +20,11 @@ from app.bootstrap import Check, Service
 from app.demo import DemoResult
 from app.domain.cycle import CycleReport, Trade
 from app.errors import ServiceError
+from app.research.history import Download
 from app.research.track_record import TrackRecord
 
 _SHOWN_DEMO_TRADES = 20
+_SHOWN_GAPS = 20
 _REMEDIES = {
     "market": "Check the network, BINANCE_BASE_URL and BINANCE_FALLBACK_URL, or set MARKET_SOURCE=simulated.",
     "clock": "Set this machine's clock, for instance by switching NTP on.",
@@ -142,6 +145,33 @@ def print_track_record(records: Sequence[TrackRecord], *, as_json: bool) -> None
     _print(table)
 
 
+def print_download(report: Download, *, as_json: bool) -> None:
+    """What is kept of a span now, and where the exchange has nothing."""
+    if as_json:
+        gaps = [{"since": _iso(gap.since), "until": _iso(gap.until), "missing": gap.missing} for gap in report.gaps]
+        _print_json(
+            {
+                "source": report.source,
+                "symbol": report.symbol,
+                "interval": report.interval.value,
+                "since": _iso(report.since),
+                "until": _iso(report.until),
+                "fetched": report.fetched,
+                "stored": report.stored,
+                "gaps": gaps,
+            }
+        )
+        return
+    _plain(
+        f"{report.symbol} {report.interval} from {report.source}, {_iso(report.since)} to {_iso(report.until)}: "
+        f"{report.stored:,} candles kept, {report.fetched:,} fetched now"
+    )
+    for gap in report.gaps[:_SHOWN_GAPS]:
+        _plain(f"Gap: {_iso(gap.since)} to {_iso(gap.until)}, {gap.missing:,} candles the exchange does not have")
+    if len(report.gaps) > _SHOWN_GAPS:
+        _plain(f"(the first {_SHOWN_GAPS} of {len(report.gaps)} gaps; --json lists all)")
+
+
 def print_checks(service: Service, checks: Sequence[Check], *, as_json: bool) -> None:
     """What was checked, what was found, and what to do about it."""
     if as_json:
@@ -223,6 +253,10 @@ def _trade_table(trades: Sequence[Trade]) -> Table:
             trade.source,
         )
     return table
+
+
+def _iso(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _print(table: Table) -> None:

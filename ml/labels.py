@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -57,10 +57,10 @@ class LabelRule:
         if self.kind not in LABEL_KINDS:
             raise ValueError(f"kind must be one of {', '.join(LABEL_KINDS)}")
 
-    @classmethod
-    def from_card(cls, rule: dict[str, Any]) -> LabelRule:
-        """The rule that a card's `label_rule` tells; raises `TypeError` or `ValueError` for anything else."""
-        return cls(**rule)
+    @property
+    def bars_before(self) -> int:
+        """How many bars before its own a label needs: those its threshold is measured on."""
+        return 0 if self.kind == "fixed" else VOLATILITY_BARS
 
 
 @dataclass(frozen=True, slots=True, eq=False)

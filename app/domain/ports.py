@@ -38,14 +38,23 @@ class MarketData(Protocol):
         """The name that books and models of this source carry: "binance" or "simulated"."""
         ...
 
+    @property
+    def candle_source(self) -> str:
+        """The name that kept candles carry: `source`, and more where one source can tell several histories."""
+        ...
+
     async def fetch_snapshot(self, symbol: str, interval: Interval, bars: int) -> MarketSnapshot:
         """The newest `bars` closed candles (fewer where the exchange has fewer) and the quote after them."""
         ...
 
-    async def fetch_history(
-        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    async def fetch_range(
+        self, symbol: str, interval: Interval, since: datetime, until: datetime, limit: int = 1_000
     ) -> list[Candle]:
-        """The newest `bars` closed candles, oldest first, paged; `on_progress` hears how many are in."""
+        """The closed candles that opened from `since` until before `until`, oldest first; gaps are left as they are.
+
+        One page of at most `limit` (1 to 1000) candles, the oldest of the span. A call nobody waits for: it may be
+        held back until the exchange's budget has room.
+        """
         ...
 
     async def fetch_instrument(self, symbol: str) -> Instrument:

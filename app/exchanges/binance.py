@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from operator import attrgetter
 from typing import TypeVar
 
 import structlog
@@ -38,7 +36,6 @@ log = structlog.get_logger()
 
 PAGE_ROWS = 1_000
 
-_PAGES_AT_ONCE = 4
 _INSTRUMENT_SECONDS = 3_600.0
 _DOUBTED_INSTRUMENT_SECONDS = 300.0
 _UNKNOWN_SYMBOL_SECONDS = 600.0
@@ -54,8 +51,9 @@ _TIME = Query("time", 1, read_time)
 class BinanceMarketDataClient:
     """Market data of Binance, or of whoever speaks its REST interface; satisfies `ports.MarketData`.
 
-    A cycle costs two calls and a weight of 4; trading rules (an hour) and the exchange's clock (likewise) are
-    kept. Only closed candles leave this class, judged by the exchange's own clock at the moment of asking.
+    A cycle costs two calls and a weight of 4, a page of history one call and 2; trading rules (an hour) and the
+    exchange's clock (likewise) are kept. Only closed candles leave this class, judged by the exchange's own clock at
+    the moment of asking.
 
     Args:
         base_url: Where the REST interface is, without a path.
@@ -67,6 +65,7 @@ class BinanceMarketDataClient:
     """
 
     source = "binance"
+    candle_source = "binance"
 
     def __init__(
         self,
@@ -149,39 +148,36 @@ class BinanceMarketDataClient:
             clock_skew_seconds=self._exchange_time.skew_seconds or 0.0,
         )
 
-    async def fetch_history(
-        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    async def fetch_range(
+        self, symbol: str, interval: Interval, since: datetime, until: datetime, limit: int = PAGE_ROWS
     ) -> list[Candle]:
-        """The newest `bars` closed candles, oldest first; gaps are left as they are.
+        """The closed candles that opened from `since` until before `until`, oldest first; gaps are left as they are.
 
-        Pages are fetched backwards, a few at once, and slow down before the minute's weight is used up.
+        A page costs a weight of 2 and waits where the minute's weight is nearly used up.
 
         Args:
             symbol: The pair, such as "BTCUSDT".
             interval: What one candle spans.
-            bars: How many candles, from 1; fewer come back where the exchange has fewer.
-            on_progress: Hears how many candles are in, after every few pages.
+            since: Where the span starts, after 1970.
+            until: Where it ends.
+            limit: How many candles at most, 1 to 1000: the oldest of the span.
 
         Raises:
-            UpstreamError: The family; `candle_duplicate` where two pages contradict each other.
+            UpstreamError: The family; `candle_out_of_span` where others came than were asked for.
             NotFoundError: `unknown_symbol`.
             InvalidInputError: `invalid_symbol` or `invalid_interval`.
         """
         self._refuse_symbol(symbol)
+        await self._hosts.wait_for_room(2)
         await self._keep_time()
-        end = now = self._now()
-        collected: dict[datetime, Candle] = {}
-        is_more = True
-        while is_more and len(collected) < bars:
-            before = len(collected)
-            for limit, page in await self._fetch_pages(symbol, interval, end, bars - before):
-                _collect(page, collected, now)
-                is_more = is_more and len(page) == limit
-                end = min(end, page[0].open_time - _MILLISECOND) if page else end
-            is_more = is_more and len(collected) > before
-            if on_progress is not None:
-                on_progress(min(len(collected), bars))
-        return sorted(collected.values(), key=attrgetter("open_time"))[-bars:]
+        now = self._now()
+        end = min(until, now)
+        if since >= end:
+            return []
+        page = (await self._fetch_rows(symbol, interval, limit, (since, end))).value
+        _refuse_future(page, now)
+        _refuse_others(page, since, end)
+        return [candle for candle in page if candle.close_time < now]
 
     async def fetch_instrument(self, symbol: str) -> Instrument:
         """The trading rules of `symbol`, at most an hour old.
@@ -213,32 +209,14 @@ class BinanceMarketDataClient:
         await self._hosts.aclose()
 
     async def _fetch_rows(
-        self, symbol: str, interval: Interval, limit: int, end: datetime | None = None
+        self, symbol: str, interval: Interval, limit: int, span: tuple[datetime, datetime] | None = None
     ) -> Received[list[Candle]]:
-        """Candles in order, the open one included; the newest that opened at or before `end`."""
+        """Candles in order, the open one included: the newest, or the oldest that opened within `span`."""
         parameters: dict[str, str | int] = {"symbol": symbol, "interval": interval.value, "limit": limit}
-        if end is not None:
-            parameters["endTime"] = (end - _EPOCH) // _MILLISECOND
+        if span is not None:
+            since, until = (-((_EPOCH - moment) // _MILLISECOND) for moment in span)
+            parameters |= {"startTime": since, "endTime": until - 1}
         return await self._ask(symbol, Query("klines", 2, partial(_read_rows, interval=interval), parameters))
-
-    async def _fetch_pages(
-        self, symbol: str, interval: Interval, end: datetime, missing: int
-    ) -> list[tuple[int, list[Candle]]]:
-        """A few pages at once, newest first, each with the number of rows it was asked for.
-
-        Each page ends where the one before it starts if there are no gaps. Gaps make it reach back further,
-        so that pages may overlap but never leave anything out.
-        """
-        # One more than missing, for the candle that is still open.
-        limit = min(PAGE_ROWS, missing + 1)
-        count = min(_PAGES_AT_ONCE, -(-missing // PAGE_ROWS))
-        await self._hosts.wait_for_room(2 * count)
-        calls = [
-            asyncio.create_task(self._fetch_rows(symbol, interval, limit, end - page * limit * interval.duration))
-            for page in range(count)
-        ]
-        await together(*calls)
-        return [(limit, call.result().value) for call in calls]
 
     async def _fetch_price(self, symbol: str) -> Received[Decimal]:
         return await self._ask(symbol, Query("ticker/price", 2, partial(read_price, symbol=symbol), {"symbol": symbol}))
@@ -325,12 +303,13 @@ def _refuse_future(rows: list[Candle], now: datetime) -> None:
         )
 
 
-def _collect(page: list[Candle], collected: dict[datetime, Candle], now: datetime) -> None:
-    """Add a page's closed candles, newest first, so that the whole stays in one (descending) order."""
-    _refuse_future(page, now)
-    for candle in reversed(page):
-        if candle.close_time < now and collected.setdefault(candle.open_time, candle) != candle:
-            in_order([collected[candle.open_time], candle])
+def _refuse_others(rows: list[Candle], since: datetime, until: datetime) -> None:
+    if rows and not since <= rows[0].open_time <= rows[-1].open_time < until:
+        raise DataQualityError(
+            f"The exchange was asked for candles from {since.isoformat()} until {until.isoformat()} and sent others; "
+            "check BINANCE_BASE_URL.",
+            code="candle_out_of_span",
+        )
 
 
 def _looks_halted(closed: list[Candle], now: datetime, interval: Interval) -> bool:

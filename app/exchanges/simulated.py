@@ -14,7 +14,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -75,6 +75,7 @@ class SimulatedMarketData:
     source = "simulated"
 
     def __init__(self, clock: Clock, seed: int) -> None:
+        self.candle_source = f"simulated-{seed}"
         self._clock = clock
         self._day = lru_cache(maxsize=_DAYS_KEPT)(self._draw_day)
         self._seed = seed
@@ -83,26 +84,26 @@ class SimulatedMarketData:
         """The newest `bars` closed candles and the price at this moment; raises `NotFoundError`."""
         instrument = await self.fetch_instrument(symbol)
         now = self._clock.now()
+        closed = (now - _EPOCH) // interval.duration
         return MarketSnapshot(
             source=self.source,
             symbol=symbol,
             interval=interval,
-            candles=tuple(self._candles(symbol, interval, bars, now)),
+            candles=tuple(self._candles(symbol, interval, closed - bars, closed)),
             quote=Quote(self._price(symbol, now), now),
             instrument=instrument,
             exchange_time=now,
             clock_skew_seconds=0.0,
         )
 
-    async def fetch_history(
-        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    async def fetch_range(
+        self, symbol: str, interval: Interval, since: datetime, until: datetime, limit: int = 1_000
     ) -> list[Candle]:
-        """The newest `bars` closed candles, oldest first; raises `NotFoundError`."""
+        """The closed candles that opened from `since` until before `until`, oldest first; raises `NotFoundError`."""
         await self.fetch_instrument(symbol)
-        candles = await asyncio.to_thread(self._candles, symbol, interval, bars, self._clock.now())
-        if on_progress is not None:
-            on_progress(len(candles))
-        return candles
+        start = -((_EPOCH - since) // interval.duration)
+        end = min(-((_EPOCH - until) // interval.duration), (self._clock.now() - _EPOCH) // interval.duration)
+        return await asyncio.to_thread(self._candles, symbol, interval, start, min(end, start + limit))
 
     async def fetch_instrument(self, symbol: str) -> Instrument:
         """The trading rules of `symbol`, as Binance has them for the real pair; raises `NotFoundError`."""
@@ -129,19 +130,19 @@ class SimulatedMarketData:
     async def aclose(self) -> None:
         """Nothing is open."""
 
-    def _candles(self, symbol: str, interval: Interval, bars: int, now: datetime) -> list[Candle]:
+    def _candles(self, symbol: str, interval: Interval, first: int, after: int) -> list[Candle]:
+        """Candles by their numbers since the epoch, from `first` until before `after`."""
+        if after <= max(0, first):
+            return []
         listing = _LISTINGS[symbol]
         step = interval.milliseconds
-        end = (now - _EPOCH) // _MILLISECOND // step * step
-        start = max(0, end - bars * step)
+        start, end = max(0, first) * step, after * step
         rows = [
             self._day(symbol, day)[
                 :, max(0, start - day * _DAY_MS) // _MINUTE_MS : min(_DAY_MS, end - day * _DAY_MS) // _MINUTE_MS
             ]
             for day in range(start // _DAY_MS, -(-end // _DAY_MS))
         ]
-        if not rows:
-            return []
         opened, high, low, close, volume = _aggregate(np.concatenate(rows, axis=1), step // _MINUTE_MS)
         return [
             Candle(

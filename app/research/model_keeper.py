@@ -13,11 +13,10 @@ from typing import Any
 import structlog
 
 from app.domain.candle import Interval
-from app.domain.data_quality import check_history
-from app.domain.ports import Clock, MarketData
+from app.domain.ports import Clock
 from app.errors import ConflictError, ServiceError
+from app.research.history import HistoryKeeper
 from app.research.training import OnProgress, train_bundle
-from app.strategies.bars import bars_from_candles
 from app.strategies.forest import ForestStrategy
 from ml.bundle import Bundle, BundleError, find_newest, load_bundle, set_aside
 
@@ -70,7 +69,7 @@ class ModelKeeper:
     """Loads and trains the model that `strategy` predicts with.
 
     Args:
-        market: Where candles come from; its source is part of what a model must fit.
+        history: Where candles come from; its source is part of what a model must fit.
         strategy: Gets each new model.
         clock: Stamps models.
         spec: What the model must be.
@@ -79,13 +78,13 @@ class ModelKeeper:
 
     def __init__(
         self,
-        market: MarketData,
+        history: HistoryKeeper,
         strategy: ForestStrategy,
         clock: Clock,
         spec: ModelSpec,
         on_model: Callable[[Bundle], None] = lambda _bundle: None,
     ) -> None:
-        self._market = market
+        self._history = history
         self._strategy = strategy
         self._clock = clock
         self._spec = spec
@@ -178,18 +177,17 @@ class ModelKeeper:
             log.debug("model.progress", progress=round(progress, 2), detail=message)
             on_progress(progress, message)
 
-        def fetched(count: int) -> None:
-            words = f"Fetching {spec.symbol} {spec.interval} candles: {count:,} of {spec.training_bars:,}."
-            report(Phase.FETCHING, _FETCH_SHARE * min(1.0, count / spec.training_bars), words)
+        def fetched(count: int, total: int) -> None:
+            words = f"Fetching {spec.symbol} {spec.interval} candles: {count:,} of {total:,}."
+            report(Phase.FETCHING, _FETCH_SHARE * count / total, words)
 
         def trained(progress: float, message: str) -> None:
             report(Phase.TRAINING, _FETCH_SHARE + (1 - _FETCH_SHARE) * progress, message)
 
-        fetched(0)
+        fetched(0, spec.training_bars)
         log.info("model.training", symbol=spec.symbol, interval=spec.interval.value, candles=spec.training_bars)
-        candles = await self._market.fetch_history(spec.symbol, spec.interval, spec.training_bars, fetched)
-        check_history(candles)
-        path = await train_bundle(bars_from_candles(candles), self._request(), trained)
+        bars = await self._history.load_newest(spec.symbol, spec.interval, spec.training_bars, fetched)
+        path = await train_bundle(bars, self._request(), trained)
         try:
             return await asyncio.to_thread(load_bundle, path)
         except BundleError as error:
@@ -199,7 +197,7 @@ class ModelKeeper:
         spec = self._spec
         return {
             "folder": str(spec.folder.resolve()),
-            "source": self._market.source,
+            "source": self._history.source,
             "symbol": spec.symbol,
             "interval": spec.interval.value,
             "interval_ms": spec.interval.milliseconds,

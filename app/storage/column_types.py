@@ -1,4 +1,4 @@
-"""Column types that keep money exact and times in UTC on every database."""
+"""Column types that keep money and numbers exact and times in UTC on every database."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Numeric, String, TypeDecorator
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Numeric, String, Text, TypeDecorator
 from sqlalchemy.types import TypeEngine
 
 from app.errors import StorageError
@@ -55,6 +55,10 @@ def _not_storable(amount: object, why: str) -> StorageError:
     return StorageError(f"The amount {str(amount)[:60]} cannot be kept exactly: {why}.", code="amount_not_storable")
 
 
+def _shortest(text: str) -> str:
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
 class Money(TypeDecorator[Decimal]):
     """An exact amount with eight decimals: NUMERIC(28, 8), or whole 1e-8 units where decimals are floats (SQLite).
 
@@ -81,6 +85,35 @@ class Money(TypeDecorator[Decimal]):
         if value is None or dialect.name != "sqlite":
             return cast("Decimal | None", value)
         return from_units(cast("int", value))
+
+
+class ExactNumber(TypeDecorator[Decimal]):
+    """A decimal number of any size, exact: NUMERIC, or plain decimal text where decimals are floats (SQLite).
+
+    For what an exchange reports and nobody owns: a day's volume of a cheap coin is beyond the bounds of `Money`.
+    Cast to text it reads the same on every database; sums and comparisons belong in Python.
+    """
+
+    impl = Numeric()
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        """Text on SQLite."""
+        return dialect.type_descriptor(Text() if dialect.name == "sqlite" else Numeric())
+
+    def process_bind_param(self, value: Decimal | None, dialect: Dialect) -> Decimal | str | None:
+        """Refuse what is no finite number; turn one into what the database keeps."""
+        if value is None:
+            return None
+        if not value.is_finite():
+            raise _not_storable(value, "it is no finite decimal number")
+        return _shortest(f"{value:f}") if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: str | Decimal | None, dialect: Dialect) -> Decimal | None:
+        """Turn what the database keeps into a number."""
+        if value is None or dialect.name != "sqlite":
+            return cast("Decimal | None", value)
+        return Decimal(cast("str", value))
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     CheckConstraint,
     Column,
     Double,
@@ -20,7 +21,7 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from app.storage.column_types import Money, RowNumber, UtcDateTime
+from app.storage.column_types import ExactNumber, Money, RowNumber, UtcDateTime
 
 metadata = MetaData(
     naming_convention={
@@ -197,6 +198,23 @@ upstream_waits = Table(
     metadata,
     Column("host", String(255), primary_key=True),
     Column("until", UtcDateTime, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A cache of closed candles, a row each; an exchange that restates one has the last word. `open_time_ms` counts
+# milliseconds since the epoch: gaps are found by arithmetic, and a million rows are read without parsing times.
+candles = Table(
+    "candles",
+    metadata,
+    Column("source", String(32), primary_key=True),
+    Column("symbol", String(20), primary_key=True),
+    Column("interval", String(3), primary_key=True),
+    Column("open_time_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("open", ExactNumber, nullable=False),
+    Column("high", ExactNumber, nullable=False),
+    Column("low", ExactNumber, nullable=False),
+    Column("close", ExactNumber, nullable=False),
+    Column("volume", ExactNumber, nullable=False),
     sqlite_with_rowid=False,
 )
 

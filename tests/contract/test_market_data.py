@@ -13,15 +13,18 @@ from decimal import Decimal
 import pytest
 
 from app.domain.candle import Interval
-from app.domain.data_quality import check_history, check_snapshot, in_order
+from app.domain.data_quality import check_history, check_snapshot
 from app.domain.ports import MarketData
 from app.errors import NotFoundError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
+from tests.support.candles import MILLISECOND
 from tests.support.exchange_client import NOW, PATIENT, MachineClock
 from tests.support.exchange_server import ExchangeServer
 
 pytestmark = pytest.mark.anyio
+
+END = NOW.replace(second=0)
 
 
 @asynccontextmanager
@@ -84,30 +87,48 @@ async def test_snapshot_twice_in_a_minute_has_the_same_candles(source: MarketDat
     assert second.candles == first.candles
 
 
-async def test_snapshot_agrees_with_history(source: MarketData) -> None:
+async def test_snapshot_agrees_with_range(source: MarketData) -> None:
     snapshot = await source.fetch_snapshot("BNBUSDT", Interval.M5, 80)
-    history = await source.fetch_history("BNBUSDT", Interval.M5, 200)
+    candles = await source.fetch_range("BNBUSDT", Interval.M5, END - timedelta(hours=10), END)
 
-    assert tuple(history[-80:]) == snapshot.candles
-
-
-async def test_history_is_complete_in_order_and_announced(source: MarketData) -> None:
-    heard: list[int] = []
-
-    history = await source.fetch_history("BTCUSDT", Interval.M1, 2_500, heard.append)
-
-    check_history(history)
-    assert in_order(history) == history
-    assert len(history) == 2_500
-    assert heard == sorted(heard)
-    assert heard[-1] == 2_500
+    assert len(candles) == 120
+    assert tuple(candles[-80:]) == snapshot.candles
 
 
-async def test_history_shorter_one_is_the_end_of_a_longer(source: MarketData) -> None:
-    longer = await source.fetch_history("ADAUSDT", Interval.H1, 300)
-    shorter = await source.fetch_history("ADAUSDT", Interval.H1, 100)
+@pytest.mark.parametrize("interval", [Interval.M1, Interval.H1, Interval.D1])
+async def test_range_starts_at_its_first_moment_and_ends_before_its_last(
+    source: MarketData, interval: Interval
+) -> None:
+    start = datetime(2025, 6, 1, tzinfo=UTC)
+    step = interval.duration
 
-    assert shorter == longer[-100:]
+    candles = await source.fetch_range("BTCUSDT", interval, start, start + 100 * step)
+    between = await source.fetch_range("BTCUSDT", interval, start + step / 2, start + 3 * step + MILLISECOND)
+
+    check_history(candles)
+    assert [candle.open_time for candle in candles] == [start + place * step for place in range(100)]
+    assert between == candles[1:4]
+    assert await source.fetch_range("BTCUSDT", interval, start + MILLISECOND, start + step) == []
+    assert await source.fetch_range("BTCUSDT", interval, start + step, start) == []
+
+
+async def test_range_longer_than_a_page_gives_its_oldest_candles(source: MarketData) -> None:
+    start = END - timedelta(days=3)
+
+    page = await source.fetch_range("BTCUSDT", Interval.M1, start, END)
+    few = await source.fetch_range("BTCUSDT", Interval.M1, start, END, limit=3)
+
+    assert len(page) == 1_000
+    assert page[0].open_time == start
+    assert few == page[:3]
+
+
+async def test_range_beyond_now_holds_closed_candles_only(source: MarketData) -> None:
+    candles = await source.fetch_range("ADAUSDT", Interval.M1, END - timedelta(minutes=5), END + timedelta(days=1))
+    future = await source.fetch_range("ADAUSDT", Interval.M1, END + timedelta(hours=1), END + timedelta(days=1))
+
+    assert [candle.open_time for candle in candles] == [END - timedelta(minutes=left) for left in (5, 4, 3, 2, 1)]
+    assert future == []
 
 
 async def test_instrument_has_usable_steps(source: MarketData) -> None:
@@ -127,7 +148,7 @@ async def test_unknown_symbol_not_found_everywhere(source: MarketData) -> None:
     for call in (
         source.fetch_instrument("NOSUCHCOIN"),
         source.fetch_snapshot("NOSUCHCOIN", Interval.M1, 5),
-        source.fetch_history("NOSUCHCOIN", Interval.M1, 5),
+        source.fetch_range("NOSUCHCOIN", Interval.M1, END - timedelta(hours=1), END),
     ):
         with pytest.raises(NotFoundError) as caught:
             await call

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -17,12 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from app.bootstrap import build_service
 from app.cli import main
 from app.domain.candle import Interval
 from app.engine.clocks import SimulatedClock
 from tests.support.edge import settings
+from tests.support.candles import made_candles
 from tests.support.exchange_server import ExchangeServer
 
 PROJECT = Path(__file__).parents[2]
@@ -174,6 +177,14 @@ def test_doctor_says_what_to_do_about_an_exchange_that_is_away(place: Path) -> N
     assert "python -m app train" in ended.out, "there is no model of Binance here"
 
 
+@pytest.fixture
+def _own_logging() -> Iterator[None]:
+    """A command run in this process sets up logging, which the tests after it must not inherit."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("_own_logging")
 @pytest.mark.parametrize(
     "refused",
     [
@@ -181,6 +192,19 @@ def test_doctor_says_what_to_do_about_an_exchange_that_is_away(place: Path) -> N
         (["cycle", "--symbol", "NOSUCHUSDT"], {}, 2, "[unknown_symbol]"),
         (["cycle", "--interval", "7m"], {}, 2, "'7m' is not one of"),
         (["cycle", "--loop", "0"], {}, 2, "'--loop': Input should be greater than or equal to 1"),
+        (["download", "btc/usd"], {}, 2, "5 to 20 capital letters and digits"),
+        (["download", "NOSUCHUSDT"], {}, 2, "[unknown_symbol]"),
+        (["download", "BTCUSDT", "--since", "yesterday"], {}, 2, "--since: 'yesterday' is no date or time"),
+        (["download", "BTCUSDT", "--until", "0001-01-01T00:00:00+14:00"], {}, 2, "[invalid_time]"),
+        (["download", "BTCUSDT", "--since", "2026-02-01", "--until", "2026-01-01"], {}, 2, "before --until"),
+        (["download", "BTCUSDT", "--since", "2126-01-01"], {}, 2, "[invalid_span]"),
+        (["download"], {}, 2, "Missing argument 'SYMBOL'"),
+        (
+            ["download", "BTCUSDT"],
+            {"MARKET_SOURCE": "binance", "BINANCE_BASE_URL": "http://127.0.0.1:1"},
+            3,
+            "cannot be reached",
+        ),
         (["trades", "--limit", "0"], {}, 2, "'--limit': Input should be greater than or equal to 1"),
         (["nonsense"], {}, 2, "No such command"),
         (["trades"], {"FEE_BPS": "many", "PORT": "-1"}, 2, "FEE_BPS: "),
@@ -210,6 +234,46 @@ def test_what_cannot_be_done_is_said_in_a_line_and_an_exit_code(
     assert ended.value.code == code
     assert said in " ".join(written.err.split())
     assert written.out == ""
+
+
+def test_download_keeps_what_there_is_says_what_there_is_not_and_asks_again_for_that_only(tmp_path: Path) -> None:
+    first_open = datetime(2026, 1, 4, tzinfo=UTC)
+    given = made_candles("BTCUSDT", Interval.M15, end=first_open + timedelta(days=30), bars=30 * 96)
+    with ExchangeServer() as exchange:
+        exchange.give_candles("BTCUSDT", Interval.M15, [*given[:1_000], *given[1_096:]])
+        settings = {"MARKET_SOURCE": "binance", "BINANCE_BASE_URL": exchange.url, "BINANCE_FALLBACK_URL": ""}
+        download = ("download", "BTCUSDT", "--interval", "15m", "--since", "2026-01-04")
+        shown = run(tmp_path, *download, "--until", "2026-01-21T00:00:00+00:00", **settings)
+        exchange.requests.clear()
+        again = run(tmp_path, *download, "--until", "2026-01-24T02:00:00+02:00", "--json", **settings)
+        asked = exchange.count("klines")
+
+    assert (shown.code, again.code) == (0, 0), shown.err + again.err
+    assert shown.out == (
+        "BTCUSDT 15m from binance, 2026-01-04T00:00:00Z to 2026-01-21T00:00:00Z: "
+        "1,536 candles kept, 1,536 fetched now\n"
+        "Gap: 2026-01-14T10:00:00Z to 2026-01-15T10:00:00Z, 96 candles the exchange does not have\n"
+    )
+    assert again.json == {
+        "source": "binance",
+        "symbol": "BTCUSDT",
+        "interval": "15m",
+        "since": "2026-01-04T00:00:00Z",
+        "until": "2026-01-24T00:00:00Z",
+        "fetched": 288,
+        "stored": 1_824,
+        "gaps": [{"since": "2026-01-14T10:00:00Z", "until": "2026-01-15T10:00:00Z", "missing": 96}],
+    }
+    assert asked == 2
+
+
+def test_download_without_dates_keeps_the_last_thirty_days(place: Path) -> None:
+    report = run(place, "download", "ETHUSDT", "--interval", "1h", "--json").json
+
+    since, until = (datetime.fromisoformat(report[name]) for name in ("since", "until"))
+    assert until - since in (timedelta(days=30), timedelta(days=30, hours=-1))
+    assert report["fetched"] == report["stored"] == (until - since) // timedelta(hours=1)
+    assert report["gaps"] == []
 
 
 def test_cycle_loop_survives_an_exchange_that_goes_away_and_ends_when_asked(place: Path) -> None:

@@ -9,18 +9,22 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from alembic import config
+from alembic import command, config
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from app.domain.candle import Interval
 from app.errors import ConfigurationError
 from app.storage import schema
+from app.storage.candle_store import CandleStore
 from app.storage.database import Database, open_engine
 from app.storage.ledger import SqlLedger
 from app.storage.tables import APPEND_ONLY, metadata
-from tests.support.books import CASH, SOURCE, SteppingClock
+from tests.support.books import CASH, SOURCE, SteppingClock, buy, make_draft
+from tests.support.candles import made_candles
+from tests.support.exchange_client import NOW
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -103,6 +107,31 @@ async def test_migration_that_breaks_off_leaves_nothing_and_can_be_run_again(bar
     await engine.aclose()
     async with Database(bare_database_url) as database:
         await SqlLedger(database, SteppingClock()).open_account(SOURCE, CASH)
+
+
+async def test_database_of_the_first_revision_keeps_its_books_and_gets_candles(bare_database_url: str) -> None:
+    def go_back(connection: Connection) -> None:
+        settings = config.Config()
+        settings.set_main_option("script_location", str(schema.MIGRATIONS))
+        settings.attributes["connection"] = connection
+        command.downgrade(settings, "0001")
+
+    engine = open_engine(bare_database_url)
+    async with Database(bare_database_url) as database:
+        ledger = SqlLedger(database, SteppingClock())
+        await ledger.open_account(SOURCE, CASH)
+        report = await ledger.record_cycle(make_draft(1), buy(), SteppingClock())
+        expected, kinds = await database.read(describe), await database.read(triggers)
+    await engine.run_exclusively(go_back)
+    assert not any("candles" in line for line in await engine.read(describe))
+    await engine.aclose()
+
+    async with Database(bare_database_url) as database:
+        assert (await database.read(describe), await database.read(triggers)) == (expected, kinds)
+        assert await SqlLedger(database, SteppingClock()).get_cycle(report.id) == report
+        candles = made_candles("BTCUSDT", Interval.M1, end=NOW, bars=2)
+        await CandleStore(database).save("binance", "BTCUSDT", Interval.M1, candles)
+        assert (await CandleStore(database).coverage("binance", "BTCUSDT", Interval.M1)).candles == 2
 
 
 @pytest.mark.parametrize(

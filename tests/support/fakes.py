@@ -86,6 +86,10 @@ class FakeMarketData:
     symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "BNBUSDT", "ADAUSDT")
     error: ServiceError | None = None
 
+    @property
+    def candle_source(self) -> str:
+        return self.source
+
     async def fetch_snapshot(self, symbol: str, interval: Interval, bars: int) -> MarketSnapshot:
         instrument = await self.fetch_instrument(symbol)
         now = self.clock.now()
@@ -93,13 +97,13 @@ class FakeMarketData:
         quote = Quote(candles[-1].close + Decimal("0.10"), now)
         return MarketSnapshot(self.source, symbol, interval, candles, quote, instrument, now, 0.0)
 
-    async def fetch_history(
-        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    async def fetch_range(
+        self, symbol: str, interval: Interval, since: datetime, until: datetime, limit: int = 1_000
     ) -> list[Candle]:
         await self.fetch_instrument(symbol)
-        if on_progress is not None:
-            on_progress(bars)
-        return list(candles_until(self.clock.now(), bars, interval))
+        span = (self.clock.now() - since) // interval.duration + 1
+        candles = candles_until(self.clock.now(), span, interval)
+        return [candle for candle in candles if since <= candle.open_time < until][:limit]
 
     async def fetch_instrument(self, symbol: str) -> Instrument:
         if self.error is not None:

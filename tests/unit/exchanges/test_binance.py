@@ -7,18 +7,17 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
-from itertools import count
 
 import pytest
 
 from app.domain.candle import Interval
-from app.domain.data_quality import check_history, check_snapshot
-from app.errors import DataQualityError, NotFoundError, NotReadyError, UpstreamRateLimitError, UpstreamTimeoutError
+from app.domain.data_quality import check_snapshot
+from app.errors import DataQualityError, NotFoundError, NotReadyError, UpstreamTimeoutError
 from app.exchanges import binance
 from app.exchanges.binance import BinanceMarketDataClient
 from tests.support.candles import made_candles
 from tests.support.exchange_client import NOW, PATIENT, MachineClock, Stopwatch
-from tests.support.exchange_faults import Rows, body, differing_duplicate, rows
+from tests.support.exchange_faults import body, differing_duplicate, rows
 from tests.support.exchange_market import Listing
 from tests.support.exchange_server import ExchangeServer
 from tests.unit.exchanges.conftest import MakeClient
@@ -202,107 +201,41 @@ async def test_snapshot_candle_ended_early_by_a_halt_is_closed(
     assert snapshot.candles[-1] == candles[-1]
 
 
-async def test_history_pages_back_to_exactly_the_bars_asked_for(
+async def test_range_is_one_call_for_what_the_exchange_has(
     exchange: ExchangeServer, client: BinanceMarketDataClient
 ) -> None:
-    heard: list[int] = []
-
-    history = await client.fetch_history("BTCUSDT", Interval.M1, 6_500, heard.append)
-
-    assert history == made_candles("BTCUSDT", Interval.M1, end=NOW, bars=6_500)
-    assert heard == [3_999, 6_500]
-    assert exchange.count("klines") == 7
-
-
-@pytest.mark.parametrize("bars", [1, 2, 999, 1_000, 1_001])
-async def test_history_around_the_size_of_a_page_is_complete(client: BinanceMarketDataClient, bars: int) -> None:
-    history = await client.fetch_history("BTCUSDT", Interval.M1, bars)
-
-    assert history == made_candles("BTCUSDT", Interval.M1, end=NOW, bars=bars)
-
-
-async def test_history_shorter_than_asked_for_gives_all_there_is(
-    exchange: ExchangeServer, client: BinanceMarketDataClient
-) -> None:
-    exchange.market.listings["BTCUSDT"].since = NOW.replace(second=0) - 2_500 * MINUTE
-
-    history = await client.fetch_history("BTCUSDT", Interval.M1, 10_000)
-
-    assert history == made_candles("BTCUSDT", Interval.M1, end=NOW, bars=2_500)
-
-
-async def test_history_of_nothing_is_empty(exchange: ExchangeServer, client: BinanceMarketDataClient) -> None:
-    exchange.give_candles("BTCUSDT", Interval.M1, [])
-
-    assert await client.fetch_history("BTCUSDT", Interval.M1, 100) == []
-
-
-async def test_history_gaps_longer_than_a_page_are_kept(
-    exchange: ExchangeServer, client: BinanceMarketDataClient
-) -> None:
-    every = made_candles("BTCUSDT", Interval.M1, end=NOW, bars=6_000)
-    given = [*every[:1_000], *every[3_040:4_500], *every[4_580:]]
+    every = made_candles("BTCUSDT", Interval.M1, end=NOW, bars=1_000)
+    given = [*every[100:300], *every[380:]]
     exchange.give_candles("BTCUSDT", Interval.M1, given)
 
-    history = await client.fetch_history("BTCUSDT", Interval.M1, 3_500)
+    assert await client.fetch_range("BTCUSDT", Interval.M1, every[0].open_time, NOW) == given
+    assert exchange.count("klines") == 1
+    assert await client.fetch_range("BTCUSDT", Interval.M1, every[300].open_time, every[380].open_time) == []
 
-    assert history == given[-3_500:]
-    check_history(history)
 
-
-async def test_history_identical_duplicates_dropped_and_differing_ones_refused(
+async def test_range_identical_duplicates_dropped_and_differing_ones_refused(
     exchange: ExchangeServer, client: BinanceMarketDataClient
 ) -> None:
+    expected = made_candles("BTCUSDT", Interval.M1, end=NOW, bars=50)
     exchange.fail("klines", "duplicated")
-    assert await client.fetch_history("BTCUSDT", Interval.M1, 50) == made_candles(
-        "BTCUSDT", Interval.M1, end=NOW, bars=50
-    )
+    assert await client.fetch_range("BTCUSDT", Interval.M1, expected[0].open_time, NOW) == expected
 
     exchange.fail("klines", rows(differing_duplicate))
     with pytest.raises(DataQualityError) as caught:
-        await client.fetch_history("BTCUSDT", Interval.M1, 50)
+        await client.fetch_range("BTCUSDT", Interval.M1, expected[0].open_time, NOW)
     assert caught.value.code == "candle_duplicate"
 
 
-async def test_history_pages_that_contradict_each_other_refused(
-    exchange: ExchangeServer, client: BinanceMarketDataClient
+@pytest.mark.parametrize(("ago", "ahead"), [(2_000, 1_500), (990, 0)])
+async def test_range_exchange_that_sends_other_candles_refused(
+    exchange: ExchangeServer, client: BinanceMarketDataClient, ago: int, ahead: int
 ) -> None:
-    every = made_candles("BTCUSDT", Interval.M1, end=NOW, bars=4_000)
-    exchange.give_candles("BTCUSDT", Interval.M1, [*every[:2_500], *every[2_600:]])
-    answers = count(1)
-
-    def with_another_volume(page: Rows) -> Rows:
-        volume = f"{next(answers)}.00000000"
-        return [[*row[:5], volume, *row[6:]] for row in page]
-
-    exchange.fail("klines", rows(with_another_volume))
-
-    with pytest.raises(DataQualityError) as caught:
-        await client.fetch_history("BTCUSDT", Interval.M1, 3_000)
-
-    assert caught.value.code == "candle_duplicate"
-
-
-async def test_history_exchange_that_ignores_paging_ends(
-    exchange: ExchangeServer, client: BinanceMarketDataClient
-) -> None:
-    newest = made_candles("BTCUSDT", Interval.M1, end=NOW, bars=1_000)
     exchange.fail("klines", body(exchange.market.answer("klines", NEWEST_PAGE, NOW)))
 
-    assert await client.fetch_history("BTCUSDT", Interval.M1, 5_000) == newest[1:]
+    with pytest.raises(DataQualityError) as caught:
+        await client.fetch_range("BTCUSDT", Interval.M1, NOW - ago * MINUTE, NOW - ahead * MINUTE)
 
-
-async def test_history_rate_limit_midway_ends_it(exchange: ExchangeServer, client: BinanceMarketDataClient) -> None:
-    heard: list[int] = []
-
-    def stop(done: int) -> None:
-        heard.append(done)
-        exchange.fail("klines", "rate_limited")
-
-    with pytest.raises(UpstreamRateLimitError):
-        await client.fetch_history("BTCUSDT", Interval.M1, 20_000, stop)
-
-    assert heard == [3_999]
+    assert caught.value.code == "candle_out_of_span"
 
 
 async def test_instrument_cached_for_an_hour(

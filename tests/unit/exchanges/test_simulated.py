@@ -19,6 +19,7 @@ from app.domain.data_quality import check_snapshot
 from app.engine.clocks import SimulatedClock
 from app.errors import NotFoundError
 from app.exchanges.simulated import SimulatedMarketData
+from tests.support.candles import EPOCH
 
 pytestmark = pytest.mark.anyio
 
@@ -32,7 +33,8 @@ from app.domain.candle import Interval
 from app.engine.clocks import SimulatedClock
 from app.exchanges.simulated import SimulatedMarketData
 market = SimulatedMarketData(SimulatedClock(datetime.fromisoformat("2026-11-21T13:37:42+00:00")), 7)
-candles = asyncio.run(market.fetch_history("ETHUSDT", Interval.M5, 700))
+end = datetime.fromisoformat("2026-11-21T13:35:00+00:00")
+candles = asyncio.run(market.fetch_range("ETHUSDT", Interval.M5, end - 700 * Interval.M5.duration, end))
 print(hashlib.sha256(repr(candles).encode()).hexdigest())
 """
 
@@ -42,7 +44,14 @@ def open_market(now: datetime = NOW, seed: int = 7) -> SimulatedMarketData:
 
 
 async def history(now: datetime, bars: int, interval: Interval = Interval.M1, symbol: str = "BTCUSDT") -> list[Candle]:
-    return await open_market(now).fetch_history(symbol, interval, bars)
+    return await newest(open_market(now), now, bars, interval, symbol)
+
+
+async def newest(
+    market: SimulatedMarketData, now: datetime, bars: int, interval: Interval = Interval.M1, symbol: str = "BTCUSDT"
+) -> list[Candle]:
+    end = now - (now - EPOCH) % interval.duration
+    return await market.fetch_range(symbol, interval, end - bars * interval.duration, end, limit=bars)
 
 
 def merge(minutes: Sequence[Candle]) -> Candle:
@@ -65,7 +74,7 @@ async def test_windows_are_the_same_in_whatever_order_they_are_asked_for() -> No
     for _ in range(30):
         clock.advance(NOW + timedelta(minutes=shuffled.randrange(-1_000, 4_000)) - clock.now())
         await market.fetch_snapshot("ETHUSDT", Interval.H1, 5)
-        for candle in await market.fetch_history("BTCUSDT", Interval.M1, shuffled.randrange(1, 2_000)):
+        for candle in await newest(market, clock.now(), shuffled.randrange(1, 2_000)):
             assert candle == everything[candle.open_time]
 
 
@@ -79,7 +88,8 @@ async def test_another_instance_and_another_process_tell_the_same_history() -> N
 
 async def test_another_seed_and_another_symbol_are_another_history() -> None:
     candles = await history(NOW, 50)
-    other = await open_market(seed=8).fetch_history("BTCUSDT", Interval.M1, 50)
+    other = await newest(open_market(seed=8), NOW, 50)
+    assert open_market(seed=7).candle_source != open_market(seed=8).candle_source
     assert [candle.close for candle in candles] != [candle.close for candle in other]
     ether = await history(NOW, 50, symbol="ETHUSDT")
     assert [candle.close / candles[0].open for candle in candles] != [candle.close / ether[0].open for candle in ether]
@@ -151,17 +161,11 @@ async def test_history_before_the_epoch_is_left_out() -> None:
     assert await history(datetime(1970, 1, 1, 0, 0, 30, tzinfo=UTC), 500) == []
 
 
-async def test_progress_of_a_history_is_told() -> None:
-    told: list[int] = []
-    await open_market().fetch_history("BTCUSDT", Interval.M1, 100, told.append)
-    assert told == [100]
-
-
 async def test_symbol_it_does_not_have_is_unknown() -> None:
     market = open_market()
     for ask in (
         market.fetch_snapshot("DOGEUSDT", Interval.M1, 5),
-        market.fetch_history("DOGEUSDT", Interval.M1, 5),
+        market.fetch_range("DOGEUSDT", Interval.M1, NOW - timedelta(hours=1), NOW),
         market.fetch_instrument("DOGEUSDT"),
     ):
         with pytest.raises(NotFoundError) as caught:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from structlog.testing import capture_logs
@@ -15,44 +15,61 @@ from app.domain.job import JobStatus
 from app.engine.clocks import SimulatedClock, SystemClock
 from app.errors import ConflictError, NotReadyError, UpstreamTimeoutError
 from app.exchanges.simulated import SimulatedMarketData
+from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper, ModelSpec, Phase
 from app.research.training import OnProgress
+from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
 from app.strategies.forest import ForestStrategy
 
+pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
 
 CLOCK = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
 
 
 class FailingMarket(SimulatedMarketData):
-    """The simulated market, whose first calls for history fail."""
+    """The simulated market, whose first calls for candles fail."""
 
     failures = 0
 
-    async def fetch_history(
-        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    async def fetch_range(
+        self, symbol: str, interval: Interval, since: datetime, until: datetime, limit: int = 1_000
     ) -> list[Candle]:
         if self.failures > 0:
             self.failures -= 1
             raise UpstreamTimeoutError("The exchange did not answer.")
-        return await super().fetch_history(symbol, interval, bars, on_progress)
+        return await super().fetch_range(symbol, interval, since, until, limit)
 
 
-def made_keeper(
-    folder: Path, *, failures: int = 0, threshold: float = 0.1, clock: SimulatedClock = CLOCK
-) -> tuple[ModelKeeper, ForestStrategy]:
-    market = FailingMarket(clock, seed=7)
-    market.failures = failures
-    strategy = ForestStrategy()
-    spec = ModelSpec(folder, "BTCUSDT", Interval.M1, threshold, 10, 1_500, timedelta(days=7))
-    return ModelKeeper(market, strategy, clock, spec), strategy
+class MakeKeeper(Protocol):
+    """Makes a keeper of models, and the strategy it serves."""
+
+    def __call__(
+        self, *, failures: int = 0, threshold: float = 0.1, clock: SimulatedClock = CLOCK
+    ) -> tuple[ModelKeeper, ForestStrategy]: ...
 
 
-async def test_model_trained_once_is_found_at_the_next_start_and_a_broken_one_is_replaced(tmp_path: Path) -> None:
-    keeper, strategy = made_keeper(tmp_path)
+@pytest.fixture
+async def made_keeper(tmp_path: Path, sqlite_database: Database) -> MakeKeeper:
+    def make(
+        *, failures: int = 0, threshold: float = 0.1, clock: SimulatedClock = CLOCK
+    ) -> tuple[ModelKeeper, ForestStrategy]:
+        market = FailingMarket(clock, seed=7)
+        market.failures = failures
+        strategy = ForestStrategy()
+        spec = ModelSpec(tmp_path, "BTCUSDT", Interval.M1, threshold, 10, 1_500, timedelta(days=7))
+        return ModelKeeper(HistoryKeeper(market, CandleStore(sqlite_database), clock), strategy, clock, spec), strategy
+
+    return make
+
+
+async def test_model_trained_once_is_found_at_the_next_start_and_a_broken_one_is_replaced(
+    tmp_path: Path, made_keeper: MakeKeeper
+) -> None:
+    keeper, strategy = made_keeper()
     assert not await keeper.load()
     with pytest.raises(NotReadyError):
         strategy.model_id  # noqa: B018 - asking is what is tested
@@ -63,25 +80,28 @@ async def test_model_trained_once_is_found_at_the_next_start_and_a_broken_one_is
     assert heard == sorted(heard)
     assert heard[-1] == 1.0
 
-    again, found = made_keeper(tmp_path)
+    again, found = made_keeper()
     assert await again.load()
     assert found.model_id == bundle.model_id
-    other, _ = made_keeper(tmp_path, threshold=0.2)
+    other, _ = made_keeper(threshold=0.2)
     assert not await other.load()
     assert bundle.path.exists()
 
     arrays = bundle.path / "forest.npz"
     arrays.write_bytes(arrays.read_bytes()[:-50])
-    after, mended = made_keeper(tmp_path)
+    after, mended = made_keeper()
     assert not await after.load()
     assert [path.name.startswith(f"{bundle.model_id}.bad-") for path in tmp_path.glob("*.bad-*")] == [True]
     await after.ensure()
-    candles = await SimulatedMarketData(CLOCK, 7).fetch_history("BTCUSDT", Interval.M1, 100)
+    start = CLOCK.now() - timedelta(minutes=100)
+    candles = await SimulatedMarketData(CLOCK, 7).fetch_range("BTCUSDT", Interval.M1, start, CLOCK.now())
     assert mended.predict(candles) == strategy.predict(candles)
 
 
-async def test_training_while_one_is_under_way_is_a_conflict_and_a_cancelled_one_leaves_nothing(tmp_path: Path) -> None:
-    keeper, strategy = made_keeper(tmp_path)
+async def test_training_while_one_is_under_way_is_a_conflict_and_a_cancelled_one_leaves_nothing(
+    tmp_path: Path, made_keeper: MakeKeeper
+) -> None:
+    keeper, strategy = made_keeper()
     task = asyncio.create_task(keeper.train())
     while keeper.status.phase is not Phase.TRAINING:
         await asyncio.sleep(0.01)
@@ -96,8 +116,8 @@ async def test_training_while_one_is_under_way_is_a_conflict_and_a_cancelled_one
     assert list(tmp_path.glob("forest-*")) == []
 
 
-async def test_start_without_an_exchange_trains_once_it_is_back(tmp_path: Path) -> None:
-    keeper, strategy = made_keeper(tmp_path, failures=1)
+async def test_start_without_an_exchange_trains_once_it_is_back(made_keeper: MakeKeeper) -> None:
+    keeper, strategy = made_keeper(failures=1)
     task = asyncio.create_task(keeper.ensure())
     while keeper.status.phase is not Phase.WAITING:
         await asyncio.sleep(0.01)
@@ -106,9 +126,9 @@ async def test_start_without_an_exchange_trains_once_it_is_back(tmp_path: Path) 
     assert strategy.bundle is not None
 
 
-async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(tmp_path: Path) -> None:
+async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(made_keeper: MakeKeeper) -> None:
     clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
-    keeper, strategy = made_keeper(tmp_path, clock=clock)
+    keeper, strategy = made_keeper(clock=clock)
     first = await keeper.train()
     await keeper.ensure()
     assert strategy.model_id == first.model_id, "a young model is kept"
@@ -126,8 +146,8 @@ async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(tmp_p
     assert [line["days"] for line in logs if line["event"] == "model.old"] == [7.0]
 
 
-async def test_training_that_cannot_teach_says_why_and_keeps_the_model(tmp_path: Path) -> None:
-    keeper, strategy = made_keeper(tmp_path, threshold=40.0)
+async def test_training_that_cannot_teach_says_why_and_keeps_the_model(made_keeper: MakeKeeper) -> None:
+    keeper, strategy = made_keeper(threshold=40.0)
     with pytest.raises(ConflictError) as refused:
         await keeper.train()
     assert refused.value.code == "one_class"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Dialect, make_url
 
 from app.errors import StorageError
-from app.storage.column_types import MAXIMUM_UNITS, Money, UtcDateTime, exact, from_units, to_units
+from app.storage.column_types import MAXIMUM_UNITS, ExactNumber, Money, UtcDateTime, exact, from_units, to_units
 
 DIALECTS: list[Dialect] = [make_url(url).get_dialect()() for url in ("sqlite://", "postgresql+asyncpg://")]
 AMOUNTS = st.integers(-MAXIMUM_UNITS, MAXIMUM_UNITS).map(from_units)
@@ -91,3 +91,25 @@ def test_nothing_stays_nothing() -> None:
         for dialect in DIALECTS:
             assert column.process_bind_param(None, dialect) is None
             assert column.process_result_value(None, dialect) is None
+
+
+@pytest.mark.parametrize("dialect", DIALECTS, ids=lambda dialect: dialect.name)
+@given(number=st.decimals(allow_nan=False, allow_infinity=False))
+def test_exact_number_of_any_size_comes_back_equal(dialect: Dialect, number: Decimal) -> None:
+    kept = ExactNumber().process_bind_param(number, dialect)
+    assert ExactNumber().process_result_value(kept, dialect) == number
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [("67000.12000000", "67000.12"), ("9E+13", "90000000000000"), ("1E-12", "0.000000000001"), ("100.000", "100")],
+)
+def test_exact_number_is_the_shortest_plain_text_on_sqlite(text: str, kept: str) -> None:
+    assert ExactNumber().process_bind_param(Decimal(text), DIALECTS[0]) == kept
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity"])
+def test_exact_number_that_is_none_is_refused(number: str) -> None:
+    with pytest.raises(StorageError) as caught:
+        ExactNumber().process_bind_param(Decimal(number), DIALECTS[0])
+    assert caught.value.code == "amount_not_storable"
