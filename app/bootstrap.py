@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -14,7 +14,7 @@ import structlog
 from stamina.instrumentation import set_on_retry_hooks
 
 from app import __version__
-from app.agents.decision_making import DecisionMakingAgent
+from app.agents.decision_making import DecisionMakingAgent, Gate
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
 from app.broker.paper import Costs, PaperBroker
@@ -22,6 +22,7 @@ from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleReport, MarketView
 from app.domain.data_quality import MAXIMUM_CLOCK_SKEW_SECONDS
 from app.domain.job import Job
+from app.domain.model import ActivationReason, Model
 from app.domain.ports import Clock, IdempotencyKey, MarketData
 from app.domain.signal import Prediction
 from app.engine.clocks import SystemClock
@@ -30,6 +31,7 @@ from app.errors import ConflictError, NotReadyError, ServiceError, UpstreamError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
+from app.research.drift_monitor import DriftMonitor, DriftReport
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper, ModelSpec
@@ -41,10 +43,12 @@ from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
+from app.storage.models import SqlModels
 from app.storage.outcomes import SqlOutcomes
 from app.storage.waits import SqlWaits
 from app.strategies.forest import FeatureRow, ForestStrategy
 from ml.bundle import Bundle
+from ml.labels import LabelRule
 
 log = structlog.get_logger()
 
@@ -79,6 +83,7 @@ class Service:
     keeper: ModelKeeper
     engine: TradingEngine
     scorer: Scorer
+    drift: DriftMonitor
     _monitoring: MarketMonitoringAgent
 
     def __init__(self, settings: Settings, clock: Clock, new_id: Callable[[], str]) -> None:
@@ -89,6 +94,7 @@ class Service:
         self.ledger = SqlLedger(self.database, clock)
         self.jobs = SqlJobs(self.database, clock)
         self.outcomes = SqlOutcomes(self.database)
+        self.models = SqlModels(self.database, clock)
         self.strategy = ForestStrategy()
         self._new_id = new_id
         self._job_runner = JobRunner(self.jobs)
@@ -113,6 +119,7 @@ class Service:
             self._keeping = [
                 asyncio.create_task(self.keeper.keep()),
                 asyncio.create_task(self.scorer.keep(self._report_scores)),
+                asyncio.create_task(self.drift.keep(self._report_drift)),
             ]
 
     async def stop(self) -> None:
@@ -164,7 +171,13 @@ class Service:
 
         async def work(on_progress: OnProgress) -> Mapping[str, object]:
             bundle = await self.keeper.train(on_progress)
-            return {"model_id": bundle.model_id, "metrics": bundle.card["metrics"]}
+            return {
+                "model_id": bundle.model_id,
+                "edge": bundle.card["metrics"]["edge"],
+                "skill": bundle.card["metrics"]["skill"],
+                "direction_skill": bundle.card["metrics"]["direction_skill"],
+                "net_return_bps": bundle.card["metrics"]["net_return_bps"],
+            }
 
         if self.keeper.is_training and (key is None or await self.jobs.find_replay(key) is None):
             raise ConflictError(
@@ -173,8 +186,28 @@ class Service:
         return await self._job_runner.start("training", work, key)
 
     def model_card(self) -> Mapping[str, Any]:
-        """The card of the model in use; raises `NotReadyError`."""
-        return self.strategy.card
+        """The card of the model in use, and how far the market is from it; raises `NotReadyError`."""
+        card, report, age = self.strategy.card, self.drift.report, self.keeper.age
+        of_this = report is not None and report.model_id == card["model_id"]
+        live = {
+            "age_days": round(age / timedelta(days=1), 2) if age is not None else None,
+            "old": self.keeper.is_old,
+            "doubt": asdict(self.strategy.doubt) if self.strategy.doubt else None,
+            "drift": asdict(report) | {"score": report.score} if report is not None and of_this else None,
+        }
+        return {**card, "live": live}
+
+    async def list_models(self, limit: int) -> Sequence[Model]:
+        """The registered models of this market, newest first."""
+        return await self.keeper.list_models(limit)
+
+    async def activate_model(self, model_id: str) -> Model:
+        """Take a registered model into use; raises as `ModelKeeper.activate`."""
+        return await self.keeper.activate(model_id, ActivationReason.REQUEST)
+
+    async def roll_back_model(self) -> Model:
+        """Take the model into use again that was before the present one; raises as `ModelKeeper.roll_back`."""
+        return await self.keeper.roll_back()
 
     async def track_record(self, model_id: str | None = None) -> Sequence[TrackRecord]:
         """How the decisions of each model (or of one) came out, the newest model first; empty before any settled."""
@@ -236,33 +269,39 @@ class Service:
 
     def _wire(self) -> None:
         settings = self.settings
-        spec = ModelSpec(
-            folder=settings.model_path,
-            symbol=settings.default_symbol,
-            interval=settings.default_interval,
-            threshold_percent=settings.model_threshold_percent,
-            horizon_bars=settings.model_horizon_bars,
-            training_bars=settings.training_klines,
-            maximum_age=timedelta(days=settings.model_maximum_age_days),
-        )
+        spec = make_spec(settings)
         self.history = HistoryKeeper(self.market, CandleStore(self.database), self.clock)
-        self.keeper = ModelKeeper(self.history, self.strategy, self.clock, spec, self._model_taken)
+        self.keeper = ModelKeeper(self.history, self.models, self.strategy, self.clock, spec, self._model_taken)
         self._monitoring = MarketMonitoringAgent(
             self.market, bars=settings.default_klines_limit, minimum_bars=self.strategy.lookback_bars
         )
         self.scorer = Scorer(
-            self.market, self.outcomes, self.clock, lambda model_id: read_label_rule(settings.model_path, model_id)
+            self.history, self.outcomes, self.clock, lambda model_id: read_label_rule(settings.model_path, model_id)
+        )
+        self.drift = DriftMonitor(
+            self.history,
+            self.strategy,
+            self.clock,
+            settings.default_interval,
+            spec.maximum_age,
+            lambda model_id: self.outcomes.load_scored(self.market.source, model_id, _TRACK_RECORD_DECISIONS),
         )
         broker = PaperBroker(Costs(settings.fee_bps, settings.slippage_bps), settings.order_cash_fraction)
         seats = Seats(
             self._monitoring,
-            DecisionMakingAgent(self.strategy, min_confidence=settings.min_confidence),
+            DecisionMakingAgent(
+                self.strategy,
+                Gate(settings.min_confidence, settings.require_edge, settings.require_positive_return),
+            ),
             ExecutionAgent(self.ledger, broker, self.clock),
         )
         self.engine = TradingEngine(self.market.source, seats, self.ledger, self.clock, self._new_id)
 
     def _model_taken(self, bundle: Bundle) -> None:
         self.metrics.set_model(bundle.trained_at)
+
+    def _report_drift(self, report: DriftReport) -> None:
+        self.metrics.set_drift(report.scores, doubted=self.strategy.doubt is not None)
 
     async def _report_scores(self, count: int) -> None:
         records = await self.track_record()
@@ -337,6 +376,31 @@ async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metri
         )
         return SimulatedMarketData(clock, settings.simulated_seed)
     return binance
+
+
+def make_spec(settings: Settings) -> ModelSpec:
+    """What the settings ask a model to be."""
+    rule = LabelRule(
+        horizon_bars=settings.model_horizon_bars,
+        threshold_percent=settings.model_threshold_percent,
+        kind=settings.model_label_rule.value,
+        volatility_multiple=settings.model_volatility_multiple,
+    )
+    return ModelSpec(
+        folder=settings.model_path,
+        symbols=settings.training_symbols or (settings.default_symbol,),
+        interval=settings.default_interval,
+        label_rule=asdict(rule),
+        forest={"class_weight": settings.model_class_weight.value, "calibration": settings.model_calibration.value},
+        training_bars=settings.training_klines,
+        gate={
+            "min_confidence": settings.min_confidence,
+            "fee_bps": float(settings.fee_bps),
+            "slippage_bps": float(settings.slippage_bps),
+        },
+        maximum_age=timedelta(days=settings.model_maximum_age_days),
+        retrain_every=timedelta(hours=settings.retrain_hours) if settings.retrain_hours else None,
+    )
 
 
 def build_service(

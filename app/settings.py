@@ -50,6 +50,29 @@ class LogFormat(StrEnum):
     JSON = "json"
 
 
+class LabelKind(StrEnum):
+    """What counts as BUY and SELL; the rules are those of `ml.labels.LabelRule`."""
+
+    FIXED = "fixed"
+    VOLATILITY = "volatility"
+    TRIPLE_BARRIER = "triple_barrier"
+
+
+class ClassWeight(StrEnum):
+    """How much a class counts in training."""
+
+    NONE = "none"
+    BALANCED = "balanced"
+
+
+class CalibrationMethod(StrEnum):
+    """How stated probabilities are made to come true."""
+
+    TEMPERATURE = "temperature"
+    SIGMOID = "sigmoid"
+    ISOTONIC = "isotonic"
+
+
 class LogLevel(StrEnum):
     """The least severe log line that is written."""
 
@@ -97,6 +120,29 @@ class Settings(BaseSettings):
         description="How far the price must move within the horizon to count as BUY or SELL, in percent.",
     )
     model_horizon_bars: int = Field(60, ge=1, le=10_000, description="How many candles ahead the model looks.")
+    model_label_rule: LabelKind = Field(
+        LabelKind.FIXED,
+        description=(
+            "What counts as BUY and SELL: fixed (a return beyond MODEL_THRESHOLD_PERCENT), volatility (beyond "
+            "MODEL_VOLATILITY_MULTIPLE times the usual move) or triple_barrier (which such barrier is met first)."
+        ),
+    )
+    model_volatility_multiple: float = Field(
+        1.0,
+        gt=0,
+        le=20,
+        description="How many times the usual move over the horizon counts, for volatility and triple_barrier.",
+    )
+    model_class_weight: ClassWeight = Field(
+        ClassWeight.NONE, description="none, or balanced: rare classes count as much in training as common ones."
+    )
+    model_calibration: CalibrationMethod = Field(
+        CalibrationMethod.TEMPERATURE,
+        description="temperature, sigmoid or isotonic (used from 5,000 independent labels on, temperature below).",
+    )
+    training_symbols: Annotated[tuple[SymbolName, ...], NoDecode, Field(max_length=50)] = Field(
+        (), description="The symbols the model is trained on, separated by commas; DEFAULT_SYMBOL alone when empty."
+    )
     training_klines: int = Field(
         10_000,
         ge=500,
@@ -107,10 +153,28 @@ class Settings(BaseSettings):
         7,
         gt=0,
         le=3_650,
-        description="A model older than this is said to be old, and a running service trains a new one.",
+        description=(
+            "A model older than this is said to be old, and a running service trains a new one; past twice this age "
+            "it is not traded on."
+        ),
+    )
+    retrain_hours: float = Field(
+        0,
+        ge=0,
+        le=8_760,
+        description=(
+            "How often a running service trains a challenger, which takes over where it is no worse on the newest "
+            "candles; 0 is never."
+        ),
     )
     min_confidence: float = Field(
         0.45, ge=0, le=1, description="The least probability a BUY or SELL needs to be traded, 0 to 1."
+    )
+    require_edge: bool = Field(
+        default=False, description="true: a model that has shown no edge out of sample is not traded on."
+    )
+    require_positive_return: bool = Field(
+        default=False, description="true: a trade needs an expected return above zero after costs, too."
     )
     initial_cash: Decimal = Field(
         Decimal(10_000), gt=0, le=10**9, decimal_places=8, description="What a new account starts with, in quote units."
@@ -148,7 +212,7 @@ class Settings(BaseSettings):
         (), description="Web origins that may call the service, separated by commas; none by default, * is refused."
     )
 
-    @field_validator("symbols", "allowed_hosts", "cors_origins", mode="before")
+    @field_validator("symbols", "training_symbols", "allowed_hosts", "cors_origins", mode="before")
     @classmethod
     def _split_commas(cls, value: object) -> object:
         if isinstance(value, str):

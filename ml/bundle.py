@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -28,6 +29,9 @@ from ml.labels import CLASSES
 from ml.predictor import N_CLASSES, ForestArrays
 
 CARD_VERSION: Final = 2
+EDGES: Final = ("none", "statistical", "tradable")
+"""What a model can have been shown to know; `ml.evaluation.find_edge` says which."""
+
 ARRAYS_NAME: Final = "forest.npz"
 CARD_NAME: Final = "card.json"
 
@@ -54,6 +58,7 @@ _CARD_TYPES: dict[str, type | tuple[type, ...]] = {
     "interval": str,
     "label_rule": dict,
     "window": dict,
+    "forest": dict,
     "hyperparameters": dict,
     "libraries": dict,
     "calibration": dict,
@@ -157,8 +162,7 @@ def load_bundle(path: Path) -> Bundle:
 
 def fits_request(card: dict[str, Any], request: dict[str, Any]) -> bool:
     """Whether a model was trained as a training request asks: on the same market, by the same rules."""
-    same = all(card[name] == request[name] for name in ("source", "interval", "symbols", "label_rule"))
-    return same and all(card["hyperparameters"].get(name) == value for name, value in request["forest"].items())
+    return all(card[name] == request[name] for name in ("source", "interval", "symbols", "label_rule", "forest"))
 
 
 def load_card(path: Path) -> dict[str, Any]:
@@ -286,7 +290,19 @@ def _read_card(path: Path) -> dict[str, Any]:
     if card.get("features_hash") != compute_features_hash() or card.get("classes") != list(CLASSES):
         raise BundleError("mismatched", "the model was trained on other features or classes than this version computes")
     _check_time(card["trained_at"])
+    _check_numbers(card)
     return card
+
+
+def _check_numbers(card: dict[str, Any]) -> None:
+    """Refuse a card whose numbers a decision could not be made with."""
+    returns = card["class_returns"]
+    if set(returns) != set(CLASSES) or not all(isinstance(value, float) for value in returns.values()):
+        raise BundleError("invalid", "class_returns does not hold a number for each class")
+    if not all(math.isfinite(value) for value in (*returns.values(), card["side_cost"])):
+        raise BundleError("invalid", "class_returns or side_cost is not finite")
+    if card["metrics"].get("edge") not in EDGES:
+        raise BundleError("invalid", f"the edge is none of {', '.join(EDGES)}")
 
 
 def _check_time(text: str) -> None:

@@ -196,6 +196,7 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
         "interval": request["interval"],
         "label_rule": asdict(rule),
         "window": _describe_window(history, request["interval_ms"], rows),
+        "forest": dict(request["forest"]),
         "hyperparameters": asdict(forest_rule),
         "libraries": _libraries(),
         "calibration": calibration.as_card(),

@@ -15,6 +15,7 @@ from app.api.requests import EmptyBody, text_schema
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleReport, MarketView
 from app.domain.job import Job
+from app.domain.model import Model
 from app.domain.ports import IdempotencyKey, Ledger
 from app.domain.signal import Prediction
 from app.errors import ServiceError
@@ -104,6 +105,18 @@ class Service(Protocol):
 
     def model_card(self) -> Mapping[str, Any]:
         """The card of the model in use; raises `NotReadyError` (`model_not_ready`)."""
+        ...
+
+    async def list_models(self, limit: int) -> Sequence[Model]:
+        """The registered models of this market, newest first."""
+        ...
+
+    async def activate_model(self, model_id: str) -> Model:
+        """Take a registered model into use; raises `NotFoundError` and `ConflictError`."""
+        ...
+
+    async def roll_back_model(self) -> Model:
+        """Take the model into use again that was before; raises `NotFoundError` and `ConflictError`."""
         ...
 
     async def track_record(self, model_id: str | None) -> Sequence[TrackRecord]:

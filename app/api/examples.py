@@ -23,6 +23,7 @@ TRADE: dict[str, Any] = {
     "reason": "BUY with a confidence of 0.47 passed the gate of 0.45.",
     "cash_after": "7499.73035406",
     "position_after": "0.03906",
+    "edge": "none",
 }
 _DECISION = {
     "action": "BUY",
@@ -31,6 +32,9 @@ _DECISION = {
     "reason_code": "confident",
     "reason": "The model finds BUY likeliest (0.47).",
     "model_id": "forest-20261121T010000Z-5f2c9a",
+    "expected_return": -0.0004,
+    "edge": "none",
+    "drift": 0.6,
 }
 CYCLE: dict[str, Any] = {
     "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
@@ -105,6 +109,22 @@ JOB: dict[str, Any] = {
     "created_at": "2026-11-21T01:02:03.000Z",
     "started_at": "2026-11-21T01:02:03.010Z",
     "finished_at": None,
+}
+MODEL: dict[str, Any] = {
+    "id": "forest-binance-1m-20261121T010000Z-5f2c9a01",
+    "source": "binance",
+    "interval": "1m",
+    "state": "ACTIVE",
+    "symbols": ["BTCUSDT"],
+    "label_rule": {"horizon_bars": 60, "threshold_percent": 0.5, "kind": "fixed", "volatility_multiple": 1.0},
+    "edge": "none",
+    "skill": 0.0717,
+    "direction_skill": -0.0002,
+    "comparison": None,
+    "sha256": "5f2c9a0100000000000000000000000000000000000000000000000000000000",
+    "trained_at": "2026-11-21T01:00:00.000Z",
+    "registered_at": "2026-11-21T01:00:04.000Z",
+    "activated_at": "2026-11-21T01:00:04.000Z",
 }
 TRACK_RECORD: dict[str, Any] = {
     "model_id": "forest-binance-1m-20261121T010000Z-5f2c9a01",

@@ -12,7 +12,7 @@ from app.api import examples
 from app.domain.candle import Interval
 from app.domain.cycle import CycleStatus, ExecutionStatus
 from app.domain.order import Side
-from app.domain.signal import Signal
+from app.domain.signal import Edge, Signal
 
 
 def render_money(value: Decimal) -> str:
@@ -107,12 +107,19 @@ class Probabilities(Answer):
 class Decision(Answer):
     """What was decided, and why."""
 
-    action: Signal
-    confidence: Fraction
+    action: Signal = Field(description="HOLD also where the model's own signal must not be followed at present.")
+    confidence: Fraction = Field(description="The probability of the model's signal.")
     probabilities: Probabilities
     reason_code: str
     reason: str
     model_id: str
+    expected_return: float | None = Field(
+        description="What following the signal is expected to bring after costs, a fraction; null in older decisions."
+    )
+    edge: Edge | None = Field(description="What the model has been shown to know out of sample.")
+    drift: float | None = Field(
+        description="How far the market has moved from the training; above 2 it has drifted. Null until it is measured."
+    )
 
 
 class Trade(Answer):
@@ -138,6 +145,7 @@ class Trade(Answer):
     reason: str
     cash_after: Money = Field(description="The account's cash once this was booked.")
     position_after: Money = Field(description="What was held of the symbol once this was booked.")
+    edge: Edge | None = Field(description="What the model behind it had been shown to know; null in older trades.")
 
 
 class Execution(Answer):
@@ -272,7 +280,8 @@ class ModelCard(Answer):
     libraries: dict[str, Any] = Field(description="The versions it was trained with.")
     metrics: dict[str, Any] = Field(description="How it did on candles it had not seen.")
     warnings: list[str]
-    sha256: str = Field(description="Of the arrays that hold the forest.")
+    sha256: str = Field(description="Of the arrays that hold the forest, and of its calibration.")
+    live: dict[str, Any] | None = Field(None, description="Its age, and how far the market has drifted from it.")
 
 
 class Prediction(Answer):
@@ -282,6 +291,8 @@ class Prediction(Answer):
     confidence: Fraction
     probabilities: Probabilities
     model_id: str
+    expected_return: float = Field(description="What following it is expected to bring after costs, a fraction.")
+    edge: Edge
 
 
 class RowError(Answer):

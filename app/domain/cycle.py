@@ -10,7 +10,7 @@ from enum import StrEnum
 from app.domain.candle import Candle, Interval
 from app.domain.market import Indicators
 from app.domain.order import Fill, Side
-from app.domain.signal import Signal
+from app.domain.signal import Edge, Signal
 
 
 class CycleStatus(StrEnum):
@@ -52,7 +52,11 @@ class MarketView:
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """What the decision agent concluded; `confidence` and the probabilities run from 0 to 1."""
+    """What the decision agent concluded; `confidence` and the probabilities run from 0 to 1.
+
+    `confidence` is that of the model's signal, also where the agent turned it into HOLD. `expected_return`, `edge` and
+    `drift` are those of the prediction; None in decisions that are older than they are.
+    """
 
     action: Signal
     confidence: float
@@ -60,13 +64,17 @@ class Decision:
     reason_code: str
     reason: str
     model_id: str
+    expected_return: float | None = None
+    edge: Edge | None = None
+    drift: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trade:
     """One recorded fill, as `GET /trading/trades` shows it.
 
-    `cash_after` and `position_after` are the account's cash and this symbol's position once it was booked.
+    `cash_after` and `position_after` are the account's cash and this symbol's position once it was booked. `edge` is
+    what the model behind it had been shown to know, None for trades that are older than that.
     """
 
     id: int
@@ -87,6 +95,7 @@ class Trade:
     reason: str
     cash_after: Decimal
     position_after: Decimal
+    edge: Edge | None = None
 
 
 @dataclass(frozen=True, slots=True)

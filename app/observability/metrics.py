@@ -86,6 +86,17 @@ class Metrics:
             "papertape_model_age_seconds", "Time since the model was trained; NaN without one.", registry=registry
         ).set_function(lambda: self._age(self._model_trained_at))
 
+        self._drift = Gauge(
+            "papertape_drift_score",
+            "How far each input and prediction has moved from the training; above 2 it has drifted.",
+            ["value"],
+            registry=registry,
+        )
+        self._doubted = Gauge(
+            "papertape_model_doubted",
+            "1 while the model is not traded on (drift, age, losses), else 0.",
+            registry=registry,
+        )
         self._live_log_loss = Gauge(
             "papertape_live_log_loss",
             "Mean log-loss of each model's decisions that have settled.",
@@ -122,6 +133,13 @@ class Metrics:
         self._live_log_loss.clear()
         for model_id, log_loss in log_loss_of_models.items():
             self._live_log_loss.labels(model_id).set(log_loss)
+
+    def set_drift(self, scores: Mapping[str, float], *, doubted: bool) -> None:
+        """Show the drift scores of the model in use, and whether it is not traded on at present."""
+        self._drift.clear()
+        for value, score in scores.items():
+            self._drift.labels(value).set(score)
+        self._doubted.set(1 if doubted else 0)
 
     def set_model(self, trained_at: datetime | None) -> None:
         """Say when (aware UTC) the model in use was trained, or that there is none."""

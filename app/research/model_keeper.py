@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
@@ -13,12 +13,14 @@ from typing import Any
 import structlog
 
 from app.domain.candle import Interval
+from app.domain.model import ActivationReason, Model
 from app.domain.ports import Clock
 from app.errors import ConflictError, ServiceError
 from app.research.history import HistoryKeeper
 from app.research.training import OnProgress, train_bundle
+from app.storage.models import SqlModels
 from app.strategies.forest import ForestStrategy
-from ml.bundle import Bundle, BundleError, find_newest, load_bundle, set_aside
+from ml.bundle import Bundle, BundleError, find_newest, fits_request, load_bundle, set_aside
 
 log = structlog.get_logger()
 
@@ -33,16 +35,27 @@ _FETCH_SHARE = 0.3
 class ModelSpec:
     """What the model must be: where bundles are, what they are trained on, and how old one may become.
 
-    `threshold_percent` and `horizon_bars` are the label rule; `training_bars` is how many recent candles are used.
+    Attributes:
+        folder: Where bundles are.
+        symbols: What it is trained on.
+        interval: The candles' interval.
+        label_rule: The fields of `ml.labels.LabelRule`.
+        forest: The fields of `ml.forest.ForestRule` that are not left as they are.
+        training_bars: How many recent candles of each symbol are used.
+        gate: min_confidence, fee_bps and slippage_bps, by which the model is judged.
+        maximum_age: From when on a model is old.
+        retrain_every: How often a challenger is trained; None for never.
     """
 
     folder: Path
-    symbol: str
+    symbols: tuple[str, ...]
     interval: Interval
-    threshold_percent: float
-    horizon_bars: int
+    label_rule: Mapping[str, Any]
+    forest: Mapping[str, Any]
     training_bars: int
+    gate: Mapping[str, float]
     maximum_age: timedelta
+    retrain_every: timedelta | None = None
 
 
 class Phase(StrEnum):
@@ -70,6 +83,7 @@ class ModelKeeper:
 
     Args:
         history: Where candles come from; its source is part of what a model must fit.
+        models: The registry.
         strategy: Gets each new model.
         clock: Stamps models.
         spec: What the model must be.
@@ -79,12 +93,14 @@ class ModelKeeper:
     def __init__(
         self,
         history: HistoryKeeper,
+        models: SqlModels,
         strategy: ForestStrategy,
         clock: Clock,
         spec: ModelSpec,
         on_model: Callable[[Bundle], None] = lambda _bundle: None,
     ) -> None:
         self._history = history
+        self._models = models
         self._strategy = strategy
         self._clock = clock
         self._spec = spec
@@ -109,16 +125,62 @@ class ModelKeeper:
         return self.age is not None and self.age > self._spec.maximum_age
 
     async def load(self) -> bool:
-        """Take the newest bundle that fits into use; False when there is none. Broken ones are set aside."""
-        bundle = await asyncio.to_thread(find_newest, self._spec.folder, self._fits, self._reject)
+        """Take the model that was in use last into use, or else the newest bundle that fits; False without one.
+
+        Broken bundles are set aside.
+        """
+        bundle = await self._load_active()
         if bundle is None:
-            return False
+            bundle = await asyncio.to_thread(find_newest, self._spec.folder, self._fits, self._reject)
+            if bundle is None:
+                return False
+            await self._models.register(bundle.card, ActivationReason.FOUND)
         self._use(bundle)
         log.info("model.loaded", model_id=bundle.model_id, trained_at=bundle.card["trained_at"])
         return True
 
-    async def train(self, on_progress: OnProgress = lambda _share, _words: None) -> Bundle:
+    async def activate(self, model_id: str, reason: ActivationReason) -> Model:
+        """Take a registered model into use.
+
+        Raises:
+            NotFoundError: `model_not_found`.
+            ConflictError: `model_mismatched`, it is not what the settings ask for, or `model_unusable`.
+        """
+        model = await self._models.get(model_id)
+        if not self._fits(dict(model.card)):
+            raise ConflictError(
+                "The model was trained on another market or by other rules than the settings ask for; set "
+                "DEFAULT_INTERVAL, TRAINING_SYMBOLS and MODEL_* as on its card first.",
+                code="model_mismatched",
+            )
+        try:
+            bundle = await asyncio.to_thread(self._load_registered, model)
+        except BundleError as error:
+            raise ConflictError(f"The model cannot be used: {error}.", code="model_unusable") from error
+        await self._models.register(bundle.card, reason)
+        self._use(bundle)
+        log.info("model.activated", model_id=model_id, reason=reason.value)
+        return await self._models.get(model_id)
+
+    async def roll_back(self) -> Model:
+        """Take the model into use again that was before the present one.
+
+        Raises:
+            ConflictError: `no_former_model`, or as `activate`.
+        """
+        former = await self._models.find_former(self._history.source, self._spec.interval.value)
+        return await self.activate(former, ActivationReason.ROLLBACK)
+
+    async def list_models(self, limit: int) -> list[Model]:
+        """The models of this market, newest first."""
+        return await self._models.list(self._history.source, self._spec.interval.value, limit)
+
+    async def train(self, on_progress: OnProgress = lambda _share, _words: None, *, challenge: bool = False) -> Bundle:
         """Fetch candles, train on them and take the new model into use; the old one serves until then.
+
+        Args:
+            on_progress: Hears how far the work is, and what it does.
+            challenge: Whether the new model takes over only where it is no worse on the newest candles.
 
         Raises:
             ConflictError: `training_in_progress`, or the candles cannot teach a model.
@@ -131,6 +193,9 @@ class ModelKeeper:
         self._training = True
         try:
             bundle = await self._train(on_progress)
+            takes_over = not challenge or is_no_worse(bundle.card)
+            reason = ActivationReason.CHALLENGE if challenge else ActivationReason.TRAINED
+            await self._models.register(bundle.card, reason if takes_over else None)
         except ServiceError as error:
             log.warning("model.train_failed", code=error.code, detail=error.message)
             self._rest(f"The training failed: {error.message}", error.code)
@@ -140,14 +205,27 @@ class ModelKeeper:
             raise
         finally:
             self._training = False
-        self._use(bundle)
-        log.info("model.trained", model_id=bundle.model_id, skill=round(bundle.card["metrics"]["skill"], 4))
+        metrics = bundle.card["metrics"]
+        log.info("model.trained", model_id=bundle.model_id, skill=metrics["skill"]["value"], edge=metrics["edge"])
+        if takes_over:
+            self._use(bundle)
+        else:
+            log.info("model.challenge_lost", model_id=bundle.model_id, comparison=bundle.card["comparison"])
+            self._rest(f"Model {self._strategy.model_id}; its challenger {bundle.model_id} was worse.")
         return bundle
 
     async def keep(self) -> None:
-        """Train whenever there is no model or the one in use is too old, until cancelled."""
+        """Train whenever there is no model, the one in use is too old or a challenger is due, until cancelled.
+
+        A model that another process of this database took into use is taken up here, too.
+        """
         while True:
-            await self.ensure()
+            try:
+                await self._follow()
+                await self.ensure()
+                await self._challenge()
+            except ServiceError as error:
+                log.warning("model.keeping_failed", code=error.code, detail=error.message)
             await asyncio.sleep(_AGE_CHECK_SECONDS)
 
     async def ensure(self) -> None:
@@ -169,6 +247,43 @@ class ModelKeeper:
                 await asyncio.sleep(pause)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
 
+    async def _challenge(self) -> None:
+        """Train a challenger once the newest model of all is `retrain_every` old."""
+        if self._spec.retrain_every is None or self._training:
+            return
+        newest = (await self.list_models(1))[0]
+        if self._clock.now() - newest.registered_at >= self._spec.retrain_every:
+            await self.train(challenge=True)
+
+    async def _follow(self) -> None:
+        active = await self._models.find_active(self._history.source, self._spec.interval.value)
+        current = self._strategy.bundle
+        if active is None or current is None or active.id == current.model_id or self._training:
+            return
+        bundle = await self._load_active()
+        if bundle is not None:
+            log.info("model.followed", model_id=bundle.model_id)
+            self._use(bundle)
+
+    async def _load_active(self) -> Bundle | None:
+        """The bundle of the model in use, None where there is none that fits and can be read."""
+        model = await self._models.find_active(self._history.source, self._spec.interval.value)
+        if model is None or not self._fits(dict(model.card)):
+            return None
+        try:
+            return await asyncio.to_thread(self._load_registered, model)
+        except BundleError as error:
+            path = self._spec.folder / model.id
+            if path.exists():
+                self._reject(path, error)
+            return None
+
+    def _load_registered(self, model: Model) -> Bundle:
+        bundle = load_bundle(self._spec.folder / model.id)
+        if bundle.card["sha256"] != model.sha256:
+            raise BundleError("altered", "it is not the model that was registered under its name")
+        return bundle
+
     async def _train(self, on_progress: OnProgress) -> Bundle:
         spec = self._spec
 
@@ -177,41 +292,51 @@ class ModelKeeper:
             log.debug("model.progress", progress=round(progress, 2), detail=message)
             on_progress(progress, message)
 
-        def fetched(count: int, total: int) -> None:
-            words = f"Fetching {spec.symbol} {spec.interval} candles: {count:,} of {total:,}."
-            report(Phase.FETCHING, _FETCH_SHARE * count / total, words)
-
         def trained(progress: float, message: str) -> None:
             report(Phase.TRAINING, _FETCH_SHARE + (1 - _FETCH_SHARE) * progress, message)
 
-        fetched(0, spec.training_bars)
-        log.info("model.training", symbol=spec.symbol, interval=spec.interval.value, candles=spec.training_bars)
-        bars = await self._history.load_newest(spec.symbol, spec.interval, spec.training_bars, fetched)
-        path = await train_bundle(bars, self._request(), trained)
+        log.info("model.training", symbols=list(spec.symbols), interval=spec.interval.value, candles=spec.training_bars)
+        history = {}
+        for place, symbol in enumerate(spec.symbols):
+
+            def fetched(count: int, total: int, symbol: str = symbol, place: int = place) -> None:
+                words = f"Fetching {symbol} {spec.interval} candles: {count:,} of {total:,}."
+                report(Phase.FETCHING, _FETCH_SHARE * (place + count / total) / len(spec.symbols), words)
+
+            fetched(0, spec.training_bars)
+            history[symbol] = await self._history.load_newest(symbol, spec.interval, spec.training_bars, fetched)
+        path = await train_bundle(history, await self._training_request(), trained)
         try:
             return await asyncio.to_thread(load_bundle, path)
         except BundleError as error:
             raise ServiceError(f"The new model cannot be used: {error}.", code="training_failed") from error
 
-    def _request(self) -> dict[str, Any]:
-        spec = self._spec
+    async def _training_request(self) -> dict[str, Any]:
+        spec, champion = self._spec, self._strategy.bundle
+        wanted = self._wanted()
         return {
+            **wanted,
+            **spec.gate,
             "folder": str(spec.folder.resolve()),
-            "source": self._history.source,
-            "symbol": spec.symbol,
-            "interval": spec.interval.value,
             "interval_ms": spec.interval.milliseconds,
-            "horizon_bars": spec.horizon_bars,
-            "threshold_percent": spec.threshold_percent,
             "trained_at": self._clock.now().isoformat(),
             "fresh_seconds": 600,
+            "candidates": await self._models.count_candidates(self._history.source, spec.interval.value, wanted),
+            "champion": str(champion.path.resolve()) if champion else None,
+        }
+
+    def _wanted(self) -> dict[str, Any]:
+        spec = self._spec
+        return {
+            "source": self._history.source,
+            "symbols": list(spec.symbols),
+            "interval": spec.interval.value,
+            "label_rule": dict(spec.label_rule),
+            "forest": dict(spec.forest),
         }
 
     def _fits(self, card: dict[str, Any]) -> bool:
-        wanted = self._request()
-        rule = {name: wanted[name] for name in ("horizon_bars", "threshold_percent")}
-        same = all(card[name] == wanted[name] for name in ("source", "interval"))
-        return same and bool(card["symbols"] == [wanted["symbol"]] and card["label_rule"] == rule)
+        return fits_request(card, self._wanted())
 
     def _reject(self, path: Path, error: BundleError) -> None:
         try:
@@ -229,6 +354,17 @@ class ModelKeeper:
         self._strategy.use(bundle)
         self.status = ModelStatus(Phase.READY, 1.0, f"Model {bundle.model_id}.")
         self._on_model(bundle)
+
+
+def is_no_worse(card: Mapping[str, Any]) -> bool:
+    """Whether a challenger's log-loss is no higher than the champion's on newest rows that taught neither.
+
+    Without such rows the champion stays, unless there was none to compare with.
+    """
+    comparison = card["comparison"]
+    if comparison is None:
+        return True
+    return "log_loss" in comparison and bool(comparison["log_loss"] <= comparison["champion_log_loss"])
 
 
 def _days(age: timedelta | None) -> float:

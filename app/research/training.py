@@ -7,14 +7,12 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from app.errors import ConflictError, ServiceError
-from ml.bars import Bars
+from ml.bars import Bars, save_bars
 
 OnProgress = Callable[[float, str], None]
 """Hears how far work is, from 0 to 1, and what it does."""
@@ -22,8 +20,8 @@ OnProgress = Callable[[float, str], None]
 _ROOT = Path(__file__).resolve().parents[2]
 
 
-async def train_bundle(bars: Bars, request: dict[str, Any], on_progress: OnProgress) -> Path:
-    """Train on `bars` as `ml.training.train` describes; returns the path of the new bundle.
+async def train_bundle(history: Mapping[str, Bars], request: dict[str, Any], on_progress: OnProgress) -> Path:
+    """Train on the bars of each symbol as `ml.training.train` describes; returns the path of the new bundle.
 
     A caller who is cancelled takes the process down with it.
 
@@ -32,7 +30,7 @@ async def train_bundle(bars: Bars, request: dict[str, Any], on_progress: OnProgr
         ServiceError: `training_failed`, the process broke.
     """
     try:
-        last, returncode = await _run(bars, request, on_progress)
+        last, returncode = await _run(history, request, on_progress)
     except OSError as error:
         raise ServiceError(
             f"The training cannot run: {error.strerror}; make room in {tempfile.gettempdir()}.",
@@ -41,11 +39,13 @@ async def train_bundle(bars: Bars, request: dict[str, Any], on_progress: OnProgr
     return _outcome(last, returncode)
 
 
-async def _run(bars: Bars, request: dict[str, Any], on_progress: OnProgress) -> tuple[dict[str, Any], int | None]:
+async def _run(
+    history: Mapping[str, Bars], request: dict[str, Any], on_progress: OnProgress
+) -> tuple[dict[str, Any], int | None]:
     """Run the process to its end; returns its last word and its status."""
     with tempfile.TemporaryDirectory(prefix="papertape-training-") as scratch:
         request_path, bars_path = Path(scratch, "request.json"), Path(scratch, "bars.npz")
-        await asyncio.to_thread(_write_inputs, request_path, bars_path, bars, request)
+        await asyncio.to_thread(_write_inputs, request_path, bars_path, history, request)
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "ml.training", str(request_path), str(bars_path)),
             cwd=_ROOT,
@@ -62,9 +62,9 @@ async def _run(bars: Bars, request: dict[str, Any], on_progress: OnProgress) -> 
     return last, process.returncode
 
 
-def _write_inputs(request_path: Path, bars_path: Path, bars: Bars, request: dict[str, Any]) -> None:
+def _write_inputs(request_path: Path, bars_path: Path, history: Mapping[str, Bars], request: dict[str, Any]) -> None:
     request_path.write_text(json.dumps(request))
-    np.savez(bars_path, **{name: getattr(bars, name) for name in Bars.__dataclass_fields__})
+    save_bars(bars_path, history)
 
 
 async def _follow(process: asyncio.subprocess.Process, on_progress: OnProgress) -> dict[str, Any]:

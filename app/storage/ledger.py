@@ -262,6 +262,7 @@ def _trade(draft: CycleDraft, fill: Fill, reason: str, holdings: Portfolio, now:
         reason=reason,
         cash_after=exact(holdings.cash - sign * fill.notional - fill.fee),
         position_after=exact(holdings.quantity(draft.symbol) + sign * fill.quantity),
+        edge=draft.decision.edge,
     )
 
 

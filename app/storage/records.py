@@ -22,11 +22,14 @@ from app.domain.cycle import (
 )
 from app.domain.market import Indicators
 from app.domain.order import Side
-from app.domain.signal import Signal
+from app.domain.signal import Edge, Signal
 from app.storage.tables import accounts, cycles, decisions, trades
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
+
+# The decision behind a trade: not that of the cycle, where the cycle's trade is an earlier one's.
+_decisions_of_trades = decisions.alias("decisions_of_trades")
 
 # In the order of the fields of Trade.
 TRADE_COLUMNS = (
@@ -48,6 +51,7 @@ TRADE_COLUMNS = (
     trades.c.reason,
     trades.c.cash_after,
     trades.c.position_after,
+    _decisions_of_trades.c.edge,
 )
 _DECISION_COLUMNS = (
     decisions.c.action,
@@ -58,6 +62,9 @@ _DECISION_COLUMNS = (
     decisions.c.reason_code,
     decisions.c.reason,
     decisions.c.model_id,
+    decisions.c.expected_return,
+    decisions.c.edge,
+    decisions.c.drift,
 )
 _CYCLE_COLUMNS = (
     cycles.c.number,
@@ -81,20 +88,30 @@ _CYCLE_COLUMNS = (
 _DECISION_START = len(_CYCLE_COLUMNS)
 _TRADE_START = _DECISION_START + len(_DECISION_COLUMNS)
 
-SELECT_TRADES: Select[Any] = select(*TRADE_COLUMNS).join_from(trades, accounts)
+SELECT_TRADES: Select[Any] = (
+    select(*TRADE_COLUMNS)
+    .join_from(trades, accounts)
+    .join(_decisions_of_trades, _decisions_of_trades.c.cycle_id == trades.c.cycle_id)
+)
 
 SELECT_CYCLES: Select[Any] = (
     select(*_CYCLE_COLUMNS, *_DECISION_COLUMNS, *TRADE_COLUMNS)
     .join_from(cycles, accounts, cycles.c.account_id == accounts.c.id)
     .outerjoin(decisions, decisions.c.cycle_id == cycles.c.id)
     .outerjoin(trades, trades.c.cycle_id == func.coalesce(cycles.c.duplicate_of, cycles.c.id))
+    .outerjoin(_decisions_of_trades, _decisions_of_trades.c.cycle_id == trades.c.cycle_id)
 )
 
 
 def trade_from_row(row: Sequence[Any]) -> Trade:
     """The trade in a row of `TRADE_COLUMNS`."""
-    number, cycle_id, symbol, interval, source, side, *rest = row
+    number, cycle_id, symbol, interval, source, side, *rest, edge = row
+    rest.append(_edge(edge))
     return Trade(number, cycle_id, symbol, Interval(interval), source, Side(side), *rest)
+
+
+def _edge(name: str | None) -> Edge | None:
+    return None if name is None else Edge(name)
 
 
 def report_from_row(row: Sequence[Any]) -> CycleReport:
@@ -168,6 +185,9 @@ def decision_values(cycle_id: str, decision: Decision) -> dict[str, Any]:
         "reason_code": decision.reason_code,
         "reason": decision.reason,
         "model_id": decision.model_id,
+        "expected_return": decision.expected_return,
+        "edge": decision.edge,
+        "drift": decision.drift,
     }
 
 
@@ -195,11 +215,12 @@ def trade_values(trade: Trade, account_id: int) -> dict[str, Any]:
 
 
 def _decision_from_row(row: Sequence[Any]) -> Decision | None:
-    action, confidence, p_buy, p_sell, p_hold, reason_code, reason, model_id = row
+    action, confidence, p_buy, p_sell, p_hold, reason_code, reason, model_id, expected_return, edge, drift = row
     if action is None:
         return None
     probabilities = {Signal.BUY: p_buy, Signal.SELL: p_sell, Signal.HOLD: p_hold}
-    return Decision(Signal(action), confidence, probabilities, reason_code, reason, model_id)
+    told = (reason_code, reason, model_id, expected_return, _edge(edge), drift)
+    return Decision(Signal(action), confidence, probabilities, *told)
 
 
 def _market_to_json(market: MarketView) -> dict[str, Any]:

@@ -94,6 +94,9 @@ decisions = Table(
     Column("reason_code", String(64), nullable=False),
     Column("reason", Text, nullable=False),
     Column("model_id", String(128), nullable=False),
+    Column("expected_return", Double),
+    Column("edge", String(16)),
+    Column("drift", Double),
     CheckConstraint("action IN ('BUY', 'SELL', 'HOLD')", name="action"),
     CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
     CheckConstraint(
@@ -218,5 +221,44 @@ candles = Table(
     sqlite_with_rowid=False,
 )
 
-APPEND_ONLY = ("accounts", "cycles", "decisions", "trades", "outcomes", "idempotency_keys")
+# Every model that was trained or found here. `recipe` is a hash of what it was asked to be: how many of them there
+# are is how many candidates were tried on a market.
+models = Table(
+    "models",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("id", String(128), nullable=False, unique=True),
+    Column("source", String(32), nullable=False),
+    Column("interval", String(3), nullable=False),
+    Column("recipe", String(64), nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("card", JSON, nullable=False),
+    Column("registered_at", UtcDateTime, nullable=False),
+    Index(None, "source", "interval", "number"),
+    sqlite_autoincrement=True,
+)
+
+# The newest row of a market names its model in use; the one before it is what a rollback goes back to.
+model_activations = Table(
+    "model_activations",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("model_id", String(128), ForeignKey("models.id"), nullable=False),
+    Column("reason", String(16), nullable=False),
+    Column("activated_at", UtcDateTime, nullable=False),
+    CheckConstraint("reason IN ('found', 'trained', 'challenge', 'request', 'rollback')", name="reason"),
+    Index(None, "model_id"),
+    sqlite_autoincrement=True,
+)
+
+APPEND_ONLY = (
+    "accounts",
+    "cycles",
+    "decisions",
+    "trades",
+    "outcomes",
+    "idempotency_keys",
+    "models",
+    "model_activations",
+)
 """The tables whose rows are never changed or removed."""

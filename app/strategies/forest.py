@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.domain.candle import Candle
-from app.domain.signal import Prediction, Signal
+from app.domain.signal import Doubt, Edge, Prediction, Signal
 from app.errors import DataQualityError, InvalidInputError, NotReadyError, ServiceError
 from app.strategies.bars import bars_from_candles
 from ml.bars import FloatArray
@@ -30,7 +30,13 @@ class _Model:
 
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
-        self.predictor = Predictor(bundle.forest)
+        self.predictor = Predictor(bundle.forest, bundle.calibration)
+        self._edge = Edge(bundle.card["metrics"]["edge"])
+        returns = bundle.card["class_returns"]
+        self._returns = {signal: float(returns[signal]) for signal in Signal}
+        self._side_cost = float(bundle.card["side_cost"])
+        self.drift: float | None = None
+        self.doubt: Doubt | None = None
 
     def predict(self, row: FloatArray) -> Prediction:
         if not np.isfinite(row).all():
@@ -46,7 +52,30 @@ class _Model:
             raise DataQualityError(f"Nothing can be predicted: {error}.", code="features_invalid") from error
         probabilities = {signal: float(shares[column]) for signal, column in _COLUMNS.items()}
         signal = max(_TIES, key=lambda one: probabilities[one])
-        return Prediction(signal, probabilities, self.bundle.model_id)
+        return Prediction(
+            signal,
+            probabilities,
+            self.bundle.model_id,
+            self._expect(signal, probabilities),
+            self._edge,
+            self.drift,
+            self.doubt,
+        )
+
+    def _expect(self, signal: Signal, probabilities: dict[Signal, float]) -> float:
+        """What a signal is expected to bring: each class's mean return in training by its probability, less costs.
+
+        A BUY pays both sides of its round trip. A SELL ends one whose second side has to be paid in any case, and
+        brings what holding on is expected to lose.
+        """
+        move = sum(probabilities[one] * self._returns[one] for one in Signal)
+        match signal:
+            case Signal.BUY:
+                return move - 2.0 * self._side_cost
+            case Signal.SELL:
+                return -move
+            case Signal.HOLD:
+                return 0.0
 
 
 class ForestStrategy:
@@ -60,6 +89,19 @@ class ForestStrategy:
     def use(self, bundle: Bundle) -> None:
         """Predict with `bundle` from now on; a prediction under way ends with the one it began with."""
         self._model = _Model(bundle)
+
+    def watch(self, model_id: str, drift: float | None, doubt: Doubt | None) -> None:
+        """Say with every prediction of a model, from now on, how far the market has drifted and what speaks against it.
+
+        A word about a model that is no longer in use is dropped.
+        """
+        if self._model is not None and self._model.bundle.model_id == model_id:
+            self._model.drift, self._model.doubt = drift, doubt
+
+    @property
+    def doubt(self) -> Doubt | None:
+        """Why the model in use is not to be traded on at present, None while it is."""
+        return self._model.doubt if self._model else None
 
     @property
     def bundle(self) -> Bundle | None:

@@ -24,8 +24,8 @@ from app.bootstrap import build_service
 from app.cli import main
 from app.domain.candle import Interval
 from app.engine.clocks import SimulatedClock
-from tests.support.edge import settings
 from tests.support.candles import made_candles
+from tests.support.edge import settings
 from tests.support.exchange_server import ExchangeServer
 
 PROJECT = Path(__file__).parents[2]

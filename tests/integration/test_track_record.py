@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -18,7 +19,10 @@ from app.domain.signal import Signal
 from app.engine.clocks import SimulatedClock
 from app.errors import UpstreamTimeoutError
 from app.exchanges.simulated import SimulatedMarketData
+from app.research.history import HistoryKeeper
 from app.research.scoring import LOOKBACK_BARS, Scorer, read_label_rule
+from app.storage.candle_store import CandleStore
+from ml.labels import LabelRule
 from tests.support.edge import settings
 from tests.support.models import stump, write_bundle
 
@@ -36,15 +40,15 @@ class WornMarket(SimulatedMarketData):
         super().__init__(clock, seed)
         self.missing: set[datetime] = set()
         self.silent: set[str] = set()
-        self.calls: list[tuple[str, int]] = []
+        self.calls: list[tuple[str, datetime]] = []
 
-    async def fetch_history(
-        self, symbol: str, interval: Interval, bars: int, on_progress: Callable[[int], None] | None = None
+    async def fetch_range(
+        self, symbol: str, interval: Interval, since: datetime, until: datetime, limit: int = 1_000
     ) -> list[Candle]:
-        self.calls.append((symbol, bars))
+        self.calls.append((symbol, since))
         if symbol in self.silent:
             raise UpstreamTimeoutError("The exchange did not answer.")
-        candles = await super().fetch_history(symbol, interval, bars, on_progress)
+        candles = await super().fetch_range(symbol, interval, since, until, limit)
         return [candle for candle in candles if candle.open_time not in self.missing]
 
 
@@ -57,7 +61,7 @@ def clock() -> SimulatedClock:
 def model(tmp_path: Path, clock: SimulatedClock) -> str:
     """The id of a model that leans to SELL after a fall and to BUY after a rise."""
     forest = stump((0.7, 0.2, 0.1), (0.15, 0.2, 0.65))
-    rule = {"horizon_bars": HORIZON, "threshold_percent": 0.05}
+    rule = asdict(LabelRule(HORIZON, 0.05))
     return write_bundle(tmp_path / "models", forest, clock.now(), label_rule=rule).name
 
 
@@ -88,7 +92,8 @@ def market(service: Service, clock: SimulatedClock) -> WornMarket:
     """What the service's scorer asks instead of the market that its cycles see; it has the same candles."""
     worn = WornMarket(clock, service.settings.simulated_seed)
     folder = service.settings.model_path
-    service.scorer = Scorer(worn, service.outcomes, clock, lambda model_id: read_label_rule(folder, model_id))
+    history = HistoryKeeper(worn, CandleStore(service.database), clock)
+    service.scorer = Scorer(history, service.outcomes, clock, lambda model_id: read_label_rule(folder, model_id))
     return worn
 
 
@@ -103,7 +108,9 @@ async def run_cycles(service: Service, clock: SimulatedClock, count: int, symbol
 
 
 async def candles_of(service: Service, symbol: str = "BTCUSDT") -> dict[datetime, Candle]:
-    return {candle.open_time: candle for candle in await service.market.fetch_history(symbol, Interval.M1, 200)}
+    now = service.clock.now()
+    candles = await service.market.fetch_range(symbol, Interval.M1, now - 200 * MINUTE, now)
+    return {candle.open_time: candle for candle in candles}
 
 
 async def test_score_decisions_match_what_is_read_off_the_candles_by_hand(
@@ -161,10 +168,11 @@ async def test_score_twice_changes_nothing_and_asks_for_no_candles(
     clock.advance(timedelta(hours=1))
     assert await service.scorer.score() == (3, None), "the last candle was asked about twice and counts once"
     record = await service.track_record()
-    assert market.calls == [("BTCUSDT", 64)], "the hour, three minutes and the one that may close meanwhile"
+    assert market.calls
+    market.calls.clear()
     assert await service.scorer.score() == (0, None)
     assert await service.track_record() == record
-    assert len(market.calls) == 1
+    assert market.calls == []
 
 
 async def test_score_by_two_at_once_counts_each_decision_once(
@@ -190,8 +198,9 @@ async def test_score_across_a_gap_is_given_up_and_not_asked_for_again(
     market.missing = {reports[0].market.candle_open_time + HORIZON * MINUTE}
     clock.advance(timedelta(hours=1))
     assert await service.scorer.score() == (4, None), "the windows of six hold the missing candle"
+    market.calls.clear()
     assert await service.scorer.score() == (0, None)
-    assert len(market.calls) == 1
+    assert market.calls == []
     scored = await service.outcomes.load_scored("simulated", None, 100)
     assert [row.decision.cycle_id for row in scored] == [report.id for report in reports[6:]]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
@@ -14,12 +15,13 @@ from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleDraft, CycleReport, Decision, ExecutionStatus, LogLine, MarketView, Settlement
 from app.domain.job import Job, JobStatus
 from app.domain.market import Indicators
+from app.domain.model import Model, ModelState
 from app.domain.order import Fill, Side
 from app.domain.outcome import ScoredDecision
 from app.domain.portfolio import Portfolio
 from app.domain.ports import IdempotencyKey
 from app.domain.signal import Prediction, Signal
-from app.errors import ConflictError, DataQualityError, InvalidInputError, ServiceError
+from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.metrics import Metrics
 from app.research.track_record import TrackRecord, summarize
 from app.settings import Settings
@@ -51,6 +53,13 @@ def _buy(_portfolio: Portfolio) -> Settlement:
     return Settlement(ExecutionStatus.FILLED, "filled", "Bought 0.01 at 64003.20.", fill)
 
 
+def model_entry(model_id: str) -> Model:
+    """A model of the registry that is in use."""
+    card = CARD | {"metrics": {"edge": "none", "skill": {"value": 0.01}, "direction_skill": {"value": None}}}
+    moment = datetime(2026, 11, 21, 1, tzinfo=UTC)
+    return Model(model_id, "simulated", "1m", "00ff", ModelState.ACTIVE, card | {"comparison": None}, moment, moment)
+
+
 @dataclass
 class FakeService:
     """A service that buys at every new candle, kept in memory.
@@ -70,6 +79,7 @@ class FakeService:
     most_running: int = 0
     training_keys: dict[str, str] = field(default_factory=dict)
     scored: list[ScoredDecision] = field(default_factory=list)
+    models: list[str] = field(default_factory=lambda: [MODEL_ID])
     events: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -151,6 +161,23 @@ class FakeService:
     def model_card(self) -> Mapping[str, Any]:
         self._check()
         return CARD
+
+    async def list_models(self, limit: int) -> Sequence[Model]:
+        self._check()
+        return [model_entry(name) for name in self.models][:limit]
+
+    async def activate_model(self, model_id: str) -> Model:
+        self._check()
+        if model_id not in self.models:
+            raise NotFoundError("There is no model with this id.", code="model_not_found")
+        self.models = [model_id, *(name for name in self.models if name != model_id)]
+        return model_entry(model_id)
+
+    async def roll_back_model(self) -> Model:
+        self._check()
+        if len(self.models) < 2:
+            raise ConflictError("There is no model to go back to.", code="no_former_model")
+        return await self.activate_model(self.models[1])
 
     async def track_record(self, model_id: str | None) -> Sequence[TrackRecord]:
         self._check()

@@ -24,7 +24,7 @@ from app.domain.market import MarketSnapshot, Quote
 from app.domain.order import Fill, Side
 from app.domain.portfolio import Portfolio
 from app.domain.ports import Clock, IdempotencyKey, Page, Settle
-from app.domain.signal import Prediction, Signal
+from app.domain.signal import Edge, Prediction, Signal
 from app.errors import InvalidInputError, NotFoundError, NotReadyError, ServiceError
 
 START = datetime(2026, 11, 21, 1, 2, 3, 456_789, tzinfo=UTC)
@@ -48,7 +48,7 @@ CARD: dict[str, Any] = {
     "sha256": "00ff",
 }
 T = TypeVar("T")
-PREDICTION = Prediction(Signal.BUY, PROBABILITIES, MODEL_ID)
+PREDICTION = Prediction(Signal.BUY, PROBABILITIES, MODEL_ID, 0.001, Edge.NONE)
 
 
 @dataclass

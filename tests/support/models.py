@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from ml.bars import Bars
+from ml.bars import Bars, FloatArray
 from ml.bundle import save_bundle
-from ml.features import FEATURE_NAMES
+from ml.calibration import Calibration
+from ml.drift import make_reference
+from ml.features import FEATURE_NAMES, LOOKBACK_BARS, compute_features
+from ml.labels import LabelRule
 from ml.predictor import ForestArrays
 
 MINUTE_MS = 60_000
@@ -47,17 +51,33 @@ def stump(left: tuple[float, float, float], right: tuple[float, float, float], t
     )
 
 
+def estimate(value: float) -> dict[str, float]:
+    """A number of a card with an interval around it."""
+    return {"value": value, "low": value - 0.1, "high": value + 0.1}
+
+
+def walk_features() -> FloatArray:
+    """The features of a short random walk."""
+    return compute_features(walk_bars(300))[LOOKBACK_BARS - 1 :]
+
+
 def make_card(**changes: Any) -> dict[str, Any]:
     """What a training tells of a model, before `save_bundle` adds its part."""
     card = {
         "source": "simulated",
         "symbols": ["BTCUSDT"],
         "interval": "1m",
-        "label_rule": {"horizon_bars": 5, "threshold_percent": 0.1},
-        "window": {"rows": 1},
+        "label_rule": asdict(LabelRule(5, 0.1)),
+        "window": {"rows": 1, "taught_until_ms": 0},
+        "forest": {"class_weight": "none", "calibration": "temperature"},
         "hyperparameters": {"trees": 1},
+        "calibration": Calibration().as_card(),
+        "class_returns": {"SELL": -0.002, "HOLD": 0.0, "BUY": 0.002},
+        "side_cost": 0.0005,
         "libraries": {"numpy": np.__version__},
-        "metrics": {"skill": 0.5},
+        "metrics": {"edge": "none", "skill": estimate(0.5), "direction_skill": estimate(0.1)},
+        "comparison": None,
+        "drift": make_reference(walk_features(), np.tile((0.2, 0.6, 0.2), (len(walk_features()), 1))),
         "warnings": [],
     }
     return card | changes

@@ -6,13 +6,14 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 
-from app.api import schemas, track_record
+from app.api import models, schemas, track_record
 from app.api.deps import IdempotencyHeader, RunningService, no_body
 from app.api.problems import documented
 from app.api.requests import CandlesRequest, PredictRequest, to_candle
 from app.api.routes.trading import REPLAYED_HEADER
 from app.api.strict import StrictRoute
 from app.domain.job import Job
+from app.domain.model import Model
 from app.domain.signal import Prediction
 from app.errors import ServiceError
 
@@ -55,6 +56,52 @@ async def get_track_record(
     once for each model, however often it was asked about.
     """
     return {"items": list(await service.track_record(model_id))}
+
+
+MODEL_ID = Path(pattern=r"^[A-Za-z0-9._-]{1,128}$", description="The model's id.")
+
+
+@router.get(
+    "/models",
+    tags=["model"],
+    operation_id="list_models",
+    summary="List the models",
+    response_model=models.ModelList,
+    responses=documented(503),
+)
+async def list_models(
+    service: RunningService, limit: Annotated[int, Query(ge=1, le=1_000, description="How many at most.")] = 100
+) -> dict[str, Any]:
+    """Every model that was trained or found on this market, newest first, and in any case the one in use."""
+    return {"items": list(await service.list_models(limit))}
+
+
+@router.post(
+    "/models/rollback",
+    tags=["model"],
+    operation_id="roll_back_model",
+    summary="Go back to the former model",
+    dependencies=[Depends(no_body)],
+    response_model=models.Model,
+    responses=documented(404, 409, writes=True),
+)
+async def roll_back_model(service: RunningService) -> Model:
+    """Take the model into use again that was before the present one; asked twice, it goes forth again."""
+    return await service.roll_back_model()
+
+
+@router.post(
+    "/models/{model_id}/activate",
+    tags=["model"],
+    operation_id="activate_model",
+    summary="Take a model into use",
+    dependencies=[Depends(no_body)],
+    response_model=models.Model,
+    responses=documented(404, 409, writes=True),
+)
+async def activate_model(service: RunningService, model_id: Annotated[str, MODEL_ID]) -> Model:
+    """Decide with this model from the next cycle on; it must be what the settings ask for."""
+    return await service.activate_model(model_id)
 
 
 @router.post(

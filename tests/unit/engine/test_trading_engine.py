@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from app.agents.decision_making import DecisionMakingAgent
+from app.agents.decision_making import DecisionMakingAgent, Gate
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
 from app.broker.paper import Costs, PaperBroker
@@ -21,7 +21,7 @@ from app.domain.cycle import CycleStatus, ExecutionStatus
 from app.domain.market import MarketSnapshot
 from app.domain.order import Side
 from app.domain.ports import IdempotencyKey
-from app.domain.signal import Prediction, Signal
+from app.domain.signal import Edge, Prediction, Signal
 from app.engine.clocks import SimulatedClock
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import ConflictError, InvalidInputError, NotFoundError, NotReadyError, UpstreamTimeoutError
@@ -54,7 +54,7 @@ class ScriptedStrategy:
         assert len(candles) >= self.lookback_bars
         rest = (1 - self.confidence) / 2
         probabilities = {signal: self.confidence if signal is self.signal else rest for signal in Signal}
-        return Prediction(self.signal, probabilities, self.model_id)
+        return Prediction(self.signal, probabilities, self.model_id, 0.001, Edge.STATISTICAL)
 
 
 class SlowMarket(SimulatedMarketData):
@@ -84,7 +84,7 @@ class Bench:
         broker = PaperBroker(Costs(Decimal(2), Decimal(3)), Decimal("0.25"))
         seats = Seats(
             MarketMonitoringAgent(self.market, bars=60, minimum_bars=5),
-            DecisionMakingAgent(self.strategy, min_confidence=0.45),
+            DecisionMakingAgent(self.strategy, Gate(0.45)),
             ExecutionAgent(self.ledger, broker, self.clock),
         )
         numbers = itertools.count(1)

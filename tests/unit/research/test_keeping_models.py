@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
@@ -22,7 +23,9 @@ from app.research.training import OnProgress
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
+from app.storage.models import SqlModels
 from app.strategies.forest import ForestStrategy
+from ml.labels import LabelRule
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -55,13 +58,29 @@ class MakeKeeper(Protocol):
 @pytest.fixture
 async def made_keeper(tmp_path: Path, sqlite_database: Database) -> MakeKeeper:
     def make(
-        *, failures: int = 0, threshold: float = 0.1, clock: SimulatedClock = CLOCK
+        *,
+        failures: int = 0,
+        threshold: float = 0.1,
+        clock: SimulatedClock = CLOCK,
+        symbols: tuple[str, ...] = ("BTCUSDT",),
     ) -> tuple[ModelKeeper, ForestStrategy]:
         market = FailingMarket(clock, seed=7)
         market.failures = failures
         strategy = ForestStrategy()
-        spec = ModelSpec(tmp_path, "BTCUSDT", Interval.M1, threshold, 10, 1_500, timedelta(days=7))
-        return ModelKeeper(HistoryKeeper(market, CandleStore(sqlite_database), clock), strategy, clock, spec), strategy
+        spec = ModelSpec(
+            folder=tmp_path,
+            symbols=symbols,
+            interval=Interval.M1,
+            label_rule=asdict(LabelRule(10, threshold)),
+            forest={},
+            training_bars=1_500,
+            gate={"min_confidence": 0.45, "fee_bps": 2.0, "slippage_bps": 3.0},
+            maximum_age=timedelta(days=7),
+            retrain_every=timedelta(days=1),
+        )
+        history = HistoryKeeper(market, CandleStore(sqlite_database), clock)
+        models = SqlModels(sqlite_database, clock)
+        return ModelKeeper(history, models, strategy, clock, spec), strategy
 
     return make
 

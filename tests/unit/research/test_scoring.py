@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -13,6 +14,7 @@ from app.domain.candle import Candle, Interval
 from app.domain.outcome import StatedDecision
 from app.domain.signal import Signal
 from app.research.scoring import read_label_rule, settle
+from app.strategies.bars import bars_from_candles
 from ml.labels import LabelRule
 from tests.support.models import write_bundle
 
@@ -38,7 +40,7 @@ def decide(minute: int = 0, *, buy: float = 0.25, interval: Interval = Interval.
 
 
 def test_settle_label_runs_from_the_next_open_to_the_close_at_the_horizon() -> None:
-    (outcome,) = settle([(decide(), RULE)], CANDLES, NOW)
+    (outcome,) = settle([(decide(), RULE)], bars_from_candles(CANDLES), NOW)
     assert outcome.cycle_id == "cycle-1"
     assert outcome.settled_at == START + timedelta(minutes=4) - timedelta(milliseconds=1)
     assert outcome.scored_at == NOW
@@ -49,7 +51,7 @@ def test_settle_label_runs_from_the_next_open_to_the_close_at_the_horizon() -> N
 
 
 def test_settle_probability_of_nothing_costs_a_finite_loss() -> None:
-    (outcome,) = settle([(decide(buy=0.0), RULE)], CANDLES, NOW)
+    (outcome,) = settle([(decide(buy=0.0), RULE)], bars_from_candles(CANDLES), NOW)
     assert outcome.truth is not None
     assert outcome.truth.log_loss == pytest.approx(math.log(1e6))
 
@@ -59,32 +61,34 @@ def test_settle_probability_of_nothing_costs_a_finite_loss() -> None:
     [(1.0, 3, Signal.BUY), (1.1, 3, Signal.HOLD), (1.0, 1, Signal.SELL), (1.1, 1, Signal.HOLD), (19.9, 2, Signal.BUY)],
 )
 def test_settle_label_follows_the_rule_of_the_model(threshold: float, horizon: int, label: Signal) -> None:
-    (outcome,) = settle([(decide(), LabelRule(horizon, threshold))], CANDLES, NOW)
+    (outcome,) = settle([(decide(), LabelRule(horizon, threshold))], bars_from_candles(CANDLES), NOW)
     assert outcome.truth is not None
     assert outcome.truth.label is label
 
 
 @pytest.mark.parametrize("candles", [CANDLES[:3], []], ids=["not closed", "no candles"])
 def test_settle_before_the_candle_at_the_horizon_is_there_waits(candles: list[Candle]) -> None:
-    assert settle([(decide(), RULE)], candles, NOW) == []
+    assert settle([(decide(), RULE)], bars_from_candles(candles), NOW) == []
 
 
 @pytest.mark.parametrize("missing", [0, 1, 2, 3])
 def test_settle_across_a_gap_has_no_truth(missing: int) -> None:
     later = candle(4, "101", "101")
     candles = [one for place, one in enumerate([*CANDLES, later]) if place != missing]
-    (outcome,) = settle([(decide(), RULE)], candles, NOW)
+    (outcome,) = settle([(decide(), RULE)], bars_from_candles(candles), NOW)
     assert outcome.truth is None
     assert outcome.settled_at == START + timedelta(minutes=4) - timedelta(milliseconds=1)
 
 
 def test_settle_gap_outside_of_the_window_does_not_matter() -> None:
     around = [candle(-3, "90", "90"), *CANDLES, candle(9, "90", "90")]
-    assert settle([(decide(), RULE)], around, NOW) == settle([(decide(), RULE)], CANDLES, NOW)
+    assert settle([(decide(), RULE)], bars_from_candles(around), NOW) == settle(
+        [(decide(), RULE)], bars_from_candles(CANDLES), NOW
+    )
 
 
 def test_read_label_rule_is_the_one_on_the_card(tmp_path: Path) -> None:
-    path = write_bundle(tmp_path, label_rule={"horizon_bars": 7, "threshold_percent": 0.25})
+    path = write_bundle(tmp_path, label_rule=asdict(LabelRule(7, 0.25)))
     assert read_label_rule(tmp_path, path.name) == LabelRule(7, 0.25)
 
 
