@@ -11,13 +11,13 @@ from typing import Any
 from uuid import uuid4
 
 import structlog
-from stamina.instrumentation import set_on_retry_hooks
 
 from app import __version__
 from app.agents.decision_making import DecisionMakingAgent, Gate
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
 from app.broker.paper import Costs, PaperBroker
+from app.choices import choose_market, make_spec
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleReport, MarketView
 from app.domain.data_quality import MAXIMUM_CLOCK_SKEW_SECONDS
@@ -27,18 +27,17 @@ from app.domain.ports import Clock, IdempotencyKey, MarketData
 from app.domain.signal import Prediction
 from app.engine.clocks import SystemClock
 from app.engine.trading_engine import Seats, TradingEngine
-from app.errors import ConflictError, NotReadyError, ServiceError, UpstreamError, UpstreamRateLimitError
+from app.errors import ConflictError, ServiceError
 from app.exchanges.binance import BinanceMarketDataClient
-from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
 from app.research.drift_monitor import DriftMonitor, DriftReport
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
-from app.research.model_keeper import ModelKeeper, ModelSpec
+from app.research.model_keeper import ModelKeeper
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
-from app.settings import MarketSource, Settings
+from app.settings import Settings
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
@@ -48,7 +47,6 @@ from app.storage.outcomes import SqlOutcomes
 from app.storage.waits import SqlWaits
 from app.strategies.forest import FeatureRow, ForestStrategy
 from ml.bundle import Bundle
-from ml.labels import LabelRule
 
 log = structlog.get_logger()
 
@@ -347,60 +345,6 @@ class Service:
             return Check("model", ok=False, detail=f"{status.message} ({status.progress:.0%})")
         warning = f" It is {age.days} days old, which is too old: a new one is due." if self.keeper.is_old else ""
         return Check("model", ok=True, detail=status.message + warning)
-
-
-async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metrics: Metrics) -> MarketData:
-    """The market that `MARKET_SOURCE` names; with auto, the simulated one where no Binance host answers."""
-    if settings.market_source is MarketSource.SIMULATED:
-        return SimulatedMarketData(clock, settings.simulated_seed)
-    set_on_retry_hooks([])  # the client logs each failure itself
-    binance = BinanceMarketDataClient(
-        settings.binance_base_url,
-        settings.binance_fallback_url,
-        clock,
-        waits=waits,
-        on_call=metrics.observe_upstream,
-    )
-    if settings.market_source is MarketSource.BINANCE:
-        return binance
-    try:
-        await binance.probe()
-    except UpstreamRateLimitError:
-        return binance  # it answers: it says that we must wait
-    except (UpstreamError, NotReadyError) as error:
-        await binance.aclose()
-        log.warning(
-            "market.simulated",
-            detail="No Binance host answers, so THE MARKET IS SIMULATED until the next start.",
-            reason=error.message,
-        )
-        return SimulatedMarketData(clock, settings.simulated_seed)
-    return binance
-
-
-def make_spec(settings: Settings) -> ModelSpec:
-    """What the settings ask a model to be."""
-    rule = LabelRule(
-        horizon_bars=settings.model_horizon_bars,
-        threshold_percent=settings.model_threshold_percent,
-        kind=settings.model_label_rule.value,
-        volatility_multiple=settings.model_volatility_multiple,
-    )
-    return ModelSpec(
-        folder=settings.model_path,
-        symbols=settings.training_symbols or (settings.default_symbol,),
-        interval=settings.default_interval,
-        label_rule=asdict(rule),
-        forest={"class_weight": settings.model_class_weight.value, "calibration": settings.model_calibration.value},
-        training_bars=settings.training_klines,
-        gate={
-            "min_confidence": settings.min_confidence,
-            "fee_bps": float(settings.fee_bps),
-            "slippage_bps": float(settings.slippage_bps),
-        },
-        maximum_age=timedelta(days=settings.model_maximum_age_days),
-        retrain_every=timedelta(hours=settings.retrain_hours) if settings.retrain_hours else None,
-    )
 
 
 def build_service(

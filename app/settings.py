@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         ),
     )
     model_volatility_multiple: float = Field(
-        1.0,
+        1,
         gt=0,
         le=20,
         description="How many times the usual move over the horizon counts, for volatility and triple_barrier.",

@@ -93,6 +93,8 @@ class Calibration:
         return math.pow(self.buy_share / (1.0 - self.buy_share), 1.0 - self.direction)
 
     def _apply_method(self, probabilities: FloatArray) -> FloatArray:
+        if self.method == "temperature" and self.beta == 1.0:
+            return probabilities
         if self.method == "temperature":
             # softmax(beta * log(p)), written as powers; the largest becomes 1, so that none vanishes.
             raised = probabilities + EPSILON
@@ -111,7 +113,7 @@ class Calibration:
 
     def apply_one(self, total: list[float], trees: int) -> FloatArray:
         """The calibrated probabilities of one row, from the sums over all trees; the bits of `apply`."""
-        if self.method != "temperature":
+        if self.method != "temperature" or self.beta == 1.0:
             return self.apply(np.array([total]) / trees)[0]
         first, second, third = total
         first, second, third = first / trees + EPSILON, second / trees + EPSILON, third / trees + EPSILON

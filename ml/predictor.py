@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,8 +19,8 @@ _CHUNK_ROWS: Final = 2_048
 _COMPILED_ROWS: Final = 100_000
 """From how many rows on compiling the kernel pays."""
 
-_LARGEST_SQUARE: Final = 1e76
-"""Rows whose squares add up to less hold no NaN, and nothing that 32 bits cannot hold."""
+_LARGEST: Final = 1e38
+"""Rows whose length is less hold no NaN, and nothing that 32 bits cannot hold."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -84,7 +85,7 @@ class Predictor:
         Raises:
             ValueError: A value is infinite or too large for 32 bits.
         """
-        if not row.dot(row) < _LARGEST_SQUARE:
+        if not math.hypot(*row.tolist()) < _LARGEST:
             return self.predict_batch(row[None, :]).reshape(-1)
         # Asking all nodes at once takes less time than the numpy calls for a walk that asks one node a level.
         feature, threshold, right = self._asked

@@ -281,7 +281,7 @@ class ModelCard(Answer):
     metrics: dict[str, Any] = Field(description="How it did on candles it had not seen.")
     warnings: list[str]
     sha256: str = Field(description="Of the arrays that hold the forest, and of its calibration.")
-    live: dict[str, Any] | None = Field(None, description="Its age, and how far the market has drifted from it.")
+    live: dict[str, Any] = Field(description="Its age, why it is doubted, and how far the market has drifted from it.")
 
 
 class Prediction(Answer):

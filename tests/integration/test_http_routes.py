@@ -37,6 +37,7 @@ TRADE = {
     "reason": "Bought 0.01 at 64003.20.",
     "cash_after": "9359.8399936",
     "position_after": "0.01",
+    "edge": "none",
 }
 DECISION = {
     "action": "BUY",
@@ -45,6 +46,9 @@ DECISION = {
     "reason_code": "confident",
     "reason": "BUY is likeliest.",
     "model_id": "forest-test",
+    "expected_return": 0.001,
+    "edge": "none",
+    "drift": None,
 }
 CANDLES = [
     {
@@ -242,7 +246,20 @@ def test_latest_market_shows_what_a_cycle_would_see(client: httpx.Client, servic
 def test_get_model_is_the_card(client: httpx.Client) -> None:
     metrics = {"log_loss": 1.01, "skill": None}
 
-    assert client.get("/model").json() == {**CARD, "trained_at": "2026-11-21T01:00:00.000Z", "metrics": metrics}
+    wanted = {**CARD, "trained_at": "2026-11-21T01:00:00.000Z", "metrics": metrics, "live": {"old": False}}
+    assert client.get("/model").json() == wanted
+
+
+def test_models_are_listed_taken_into_use_and_rolled_back(client: httpx.Client, service: FakeService) -> None:
+    service.models = ["forest-test", "forest-older"]
+    names = [model["id"] for model in client.get("/models").json()["items"]]
+    assert names == ["forest-test", "forest-older"]
+    taken = client.post("/models/forest-older/activate").json()
+    assert (taken["id"], taken["state"], taken["edge"], taken["skill"]) == ("forest-older", "ACTIVE", "none", 0.01)
+    assert client.post("/models/rollback").json()["id"] == "forest-test"
+    problem(client.post("/models/forest-gone/activate"), 404, "model_not_found")
+    service.models = ["forest-test"]
+    problem(client.post("/models/rollback"), 409, "no_former_model")
 
 
 def scored(minute: int, label: Signal, model_id: str = "forest-test") -> ScoredDecision:
@@ -310,6 +327,8 @@ PREDICTION = {
     "confidence": 0.5,
     "probabilities": {"BUY": 0.5, "SELL": 0.2, "HOLD": 0.3},
     "model_id": "forest-test",
+    "expected_return": 0.001,
+    "edge": "none",
 }
 
 

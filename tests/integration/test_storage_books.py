@@ -18,6 +18,7 @@ from sqlalchemy import Connection, event, insert, text
 from structlog.testing import capture_logs
 
 from app.domain.cycle import Execution, ExecutionStatus, Settlement, Trade
+from app.domain.model import ActivationReason
 from app.domain.order import Fill, Side
 from app.domain.portfolio import Portfolio
 from app.domain.ports import IdempotencyKey, Page, Settle
@@ -26,10 +27,12 @@ from app.errors import StorageError
 from app.storage.column_types import MAXIMUM_UNITS, from_units, to_units
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
+from app.storage.models import SqlModels
 from app.storage.outcomes import SqlOutcomes
 from app.storage.records import cycle_values, decision_values, trade_values
 from app.storage.tables import APPEND_ONLY, cycles, decisions, trades
 from tests.support.books import CASH, SOURCE, SteppingClock, as_selling, buy, make_draft, make_outcome, sell, turn_over
+from tests.support.models import registered_card
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -163,7 +166,9 @@ async def test_books_are_append_only(database: Database) -> None:
     await ledger.open_account(SOURCE, CASH)
     await ledger.record_cycle(make_draft(1), buy(), SteppingClock(), IdempotencyKey("k", "f"))
     await SqlOutcomes(database).record(SOURCE, [make_outcome(make_draft(1).id)])
+    await SqlModels(database, SteppingClock()).register(registered_card("forest-1"), ActivationReason.TRAINED)
     columns = {"accounts": "source", "idempotency_keys": "fingerprint", "decisions": "action", "outcomes": "label"}
+    columns |= {"models": "recipe", "model_activations": "reason"}
     for table in APPEND_ONLY:
         column = columns.get(table, "symbol")
         for statement in (f"UPDATE {table} SET {column} = {column}", f"DELETE FROM {table}"):

@@ -9,21 +9,16 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-from alembic import command, config
-from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, event, insert, text
+from sqlalchemy import event, insert
 
 from app.domain.candle import Interval
-from app.domain.cycle import CycleDraft, Execution, ExecutionStatus
+from app.domain.cycle import CycleDraft
 from app.domain.outcome import Outcome, ScoredDecision, StatedDecision, Truth, WaitingDecisions
 from app.domain.signal import Signal
 from app.errors import StorageError
-from app.storage import schema
 from app.storage.database import Database, open_engine
 from app.storage.ledger import SqlLedger
 from app.storage.outcomes import SqlOutcomes
-from app.storage.records import cycle_values, decision_values
-from app.storage.tables import accounts, cycles, decisions
 from app.storage.tables import outcomes as table
 from tests.support.books import (
     CASH,
@@ -32,6 +27,7 @@ from tests.support.books import (
     SteppingClock,
     make_draft,
     make_market,
+    make_old_books,
     make_outcome,
     make_refusal,
     settle_with,
@@ -227,16 +223,8 @@ async def test_outcome_that_is_not_whole_is_refused(
 
 
 async def test_books_of_the_version_before_are_kept_and_their_decisions_can_be_scored(bare_database_url: str) -> None:
-    def make_old(connection: Connection) -> None:
-        settings = config.Config()
-        settings.set_main_option("script_location", str(schema.MIGRATIONS))
-        settings.attributes["connection"] = connection
-        script = ScriptDirectory.from_config(settings).get_revision("0003")
-        command.upgrade(settings, str(script.down_revision))
-
     engine = open_engine(bare_database_url)
-    await engine.run_exclusively(make_old)
-    await engine.run_exclusively(insert_old_books)
+    await engine.run_exclusively(lambda connection: make_old_books(connection, "0002", "cycle-old"))
     await engine.aclose()
     async with Database(bare_database_url) as database:
         outcomes = SqlOutcomes(database)
@@ -244,16 +232,6 @@ async def test_books_of_the_version_before_are_kept_and_their_decisions_can_be_s
             WaitingDecisions("forest-1", SYMBOL, MINUTE, opened(1)),
         )
         assert await outcomes.record(SOURCE, [make_outcome("cycle-old")]) == 1
-
-
-def insert_old_books(connection: Connection) -> None:
-    report = make_draft(1, cycle_id="cycle-old").finish(
-        Execution(ExecutionStatus.SKIPPED, "hold_signal", "The model says HOLD."), NOW
-    )
-    connection.execute(insert(accounts), {"source": SOURCE, "initial_cash": CASH, "created_at": NOW})
-    account_id = connection.execute(text("SELECT id FROM accounts")).scalar_one()
-    connection.execute(insert(cycles), cycle_values(report, account_id))
-    connection.execute(insert(decisions), decision_values("cycle-old", make_draft(1).decision))
 
 
 async def test_search_for_what_waits_walks_the_index_of_its_candles(

@@ -6,12 +6,16 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
+from alembic import command, config
+from sqlalchemy import Connection, insert, inspect, text
+
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import (
     CycleDraft,
     CycleReport,
     CycleStatus,
     Decision,
+    Execution,
     ExecutionStatus,
     LogLine,
     MarketView,
@@ -22,7 +26,10 @@ from app.domain.order import Fill, Side
 from app.domain.outcome import Outcome, Truth
 from app.domain.portfolio import Portfolio
 from app.domain.ports import Settle
-from app.domain.signal import Signal
+from app.domain.signal import Edge, Signal
+from app.storage import schema
+from app.storage.records import cycle_values, decision_values
+from app.storage.tables import accounts, cycles, decisions
 
 START = datetime(2026, 3, 29, 1, 2, 3, 456_789, tzinfo=UTC)
 """Within the hour that summer time skips in Europe."""
@@ -95,6 +102,9 @@ def make_draft(
             reason_code="confident",
             reason="Naïve “quotes”, a\nline break and 日本語 survive.",
             model_id="forest-1",
+            expected_return=0.1 + 0.2,
+            edge=Edge.STATISTICAL,
+            drift=1 / 3,
         ),
         logs=(LogLine(START, "market_monitoring", "Price 65051.1."), LogLine(START, "decision_making", "BUY 61 %")),
     )
@@ -164,3 +174,19 @@ def turn_over(symbol: str = SYMBOL) -> Settle:
 def as_selling(draft: CycleDraft) -> CycleDraft:
     """The same cycle with the decision to SELL."""
     return replace(draft, decision=replace(draft.decision, action=Signal.SELL))
+
+
+def make_old_books(connection: Connection, revision: str, cycle_id: str) -> None:
+    """A database of an earlier `revision` that holds one skipped cycle, as that version wrote it."""
+    settings = config.Config()
+    settings.set_main_option("script_location", str(schema.MIGRATIONS))
+    settings.attributes["connection"] = connection
+    command.upgrade(settings, revision)
+    draft = make_draft(1, cycle_id=cycle_id)
+    report = draft.finish(Execution(ExecutionStatus.SKIPPED, "hold_signal", "The model says HOLD."), draft.started_at)
+    connection.execute(insert(accounts), {"source": SOURCE, "initial_cash": CASH, "created_at": draft.started_at})
+    account_id = connection.execute(text("SELECT id FROM accounts")).scalar_one()
+    connection.execute(insert(cycles), cycle_values(report, account_id))
+    known = {column["name"] for column in inspect(connection).get_columns("decisions")}
+    values = {name: value for name, value in decision_values(cycle_id, draft.decision).items() if name in known}
+    connection.execute(insert(decisions), values)

@@ -20,7 +20,7 @@ from app.domain.order import Fill, Side
 from app.domain.outcome import ScoredDecision
 from app.domain.portfolio import Portfolio
 from app.domain.ports import IdempotencyKey
-from app.domain.signal import Prediction, Signal
+from app.domain.signal import Edge, Prediction, Signal
 from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.metrics import Metrics
 from app.research.track_record import TrackRecord, summarize
@@ -112,7 +112,9 @@ class FakeService:
             view, source, interval = await self._look(symbol, interval)
         finally:
             self.running -= 1
-        decision = Decision(Signal.BUY, 0.5, dict(PROBABILITIES), "confident", "BUY is likeliest.", MODEL_ID)
+        decision = Decision(
+            Signal.BUY, 0.5, dict(PROBABILITIES), "confident", "BUY is likeliest.", MODEL_ID, 0.001, Edge.NONE
+        )
         started = self.clock.now()
         logs = (LogLine(started, "market_monitoring", f"{symbol} trades at {view.price}."),)
         cycle_id = f"cycle-{len(self.ledger.cycles) + 1}"
@@ -160,7 +162,7 @@ class FakeService:
 
     def model_card(self) -> Mapping[str, Any]:
         self._check()
-        return CARD
+        return CARD | {"live": {"old": False}}
 
     async def list_models(self, limit: int) -> Sequence[Model]:
         self._check()

@@ -223,6 +223,7 @@ class FakeLedger:
             reason=settlement.reason,
             cash_after=portfolio.cash,
             position_after=portfolio.quantity(draft.symbol),
+            edge=draft.decision.edge,
         )
         self.trades.append(trade)
         return Execution(settlement.status, settlement.reason_code, settlement.reason, trade)

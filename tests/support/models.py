@@ -88,3 +88,9 @@ def write_bundle(
 ) -> Path:
     """A bundle of `forest` (a stump when None) in `folder`; returns its path."""
     return save_bundle(folder, forest or stump((0.7, 0.2, 0.1), (0.1, 0.2, 0.7)), make_card(**card), trained_at)
+
+
+def registered_card(model_id: str, **changes: Any) -> dict[str, Any]:
+    """A whole card, as the registry keeps it, of a model that needs no folder."""
+    added = {"model_id": model_id, "trained_at": TRAINED_AT.isoformat(), "sha256": f"{len(model_id):064d}"}
+    return make_card(**added) | changes
