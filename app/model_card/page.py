@@ -32,19 +32,21 @@ li, p { overflow-wrap: anywhere; }
 section, .verdict, .warnings { margin: 0 0 1rem; padding: 1rem 1.1rem; background: var(--sheet);
   border: 1px solid var(--rule); border-radius: .5rem; }
 .verdict { border-left: .35rem solid var(--tone); font-size: 1.1rem; font-weight: 600; }
-.verdict p, .warnings ul { margin-bottom: 0; }
+.verdict p, .warnings ul, section > :last-child { margin-bottom: 0; }
 .warnings { border-left: .35rem solid var(--fair); }
 .none { --tone: var(--bad); } .statistical { --tone: var(--fair); } .tradable { --tone: var(--good); }
+@media (max-width: 30rem) { body { padding: .6rem; } section, .verdict, .warnings { padding: .8rem .85rem; } }
 .scroll { overflow-x: auto; margin: 0 0 .75rem; }
-table { border-collapse: collapse; font-size: .875rem; font-variant-numeric: tabular-nums; }
+table { border-collapse: separate; border-spacing: 0; font-size: .875rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .3rem .9rem .3rem 0; border-bottom: 1px solid var(--rule); vertical-align: top; }
 th { color: var(--soft); font-weight: 600; text-align: left; vertical-align: bottom; }
 th, td { white-space: nowrap; }
-td:first-child { min-width: 6.5rem; white-space: normal; }
+td:first-child { min-width: 7.4rem; white-space: normal; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--sheet); }
 svg { display: block; width: 100%; max-width: 34rem; height: auto; margin: .75rem 0 .25rem; }
-svg text { font-size: 12px; fill: var(--soft); }
+svg text { font-size: 13px; fill: var(--soft); }
 svg .title, svg .count { fill: var(--ink); font-weight: 600; }
+svg .share { fill: var(--ink); }
 svg .label.own { fill: var(--ink); font-weight: 600; }
 .grid { stroke: var(--rule); } .zero { stroke: var(--soft); } .ideal { stroke: var(--soft); stroke-dasharray: 5 4; }
 .spread { stroke-width: 2.5; } .spread.own { stroke: var(--own); } .spread.other { stroke: var(--other); }

@@ -194,7 +194,7 @@ def draw_confusion(card: Mapping[str, Any]) -> str:
                 (x + 1, y + 1), (side - 2, height - 2), "cell right" if row == column else "cell", 0.06 + 0.5 * share
             )
             drawing.text(x + side / 2, y + height / 2, f"{count:,}", "count")
-            drawing.text(x + side / 2, y + height / 2 + 16, f"{share:.0%}")
+            drawing.text(x + side / 2, y + height / 2 + 16, f"{share:.0%}", "share")
     return drawing.finish()
 
 
