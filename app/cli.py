@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import typer
@@ -131,13 +132,25 @@ def trades(
 
 
 @app.command()
-def model(as_json: AsJson = False) -> None:  # noqa: FBT002
+def model(
+    html: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write the card with pictures to this file, as one page for a browser."),
+    ] = None,
+    as_json: AsJson = False,  # noqa: FBT002
+) -> None:
     """Show the card of the model that would be used: what it was trained on, and how it did out of sample."""
+    if html is not None and as_json:
+        raise InvalidInputError("Give --html or --json, not both.", code="options_conflict")
     settings = load_settings()
     _quiet(settings)
 
     async def show(service: Service) -> None:
-        terminal.print_card(dict(service.model_card()), as_json=as_json)
+        card = dict(service.model_card())
+        if html is None:
+            terminal.print_card(card, as_json=as_json)
+        else:
+            terminal.save_page(card, html)
 
     _run(settings, show)
 

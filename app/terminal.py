@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -19,12 +22,14 @@ from app.api import schemas, track_record
 from app.bootstrap import Check, Service
 from app.demo import DemoResult
 from app.domain.cycle import CycleReport, Trade
-from app.errors import ServiceError
+from app.errors import InvalidInputError, ServiceError
+from app.model_card.content import render_markdown
 from app.research.history import Download
 from app.research.track_record import TrackRecord
 
 _SHOWN_DEMO_TRADES = 20
 _SHOWN_GAPS = 20
+_PAGE_RIGHTS = 0o644
 _REMEDIES = {
     "market": "Check the network, BINANCE_BASE_URL and BINANCE_FALLBACK_URL, or set MARKET_SOURCE=simulated.",
     "clock": "Set this machine's clock, for instance by switching NTP on.",
@@ -95,29 +100,44 @@ def print_trades(trades: Sequence[Trade], *, as_json: bool) -> None:
 
 
 def print_card(card: dict[str, Any], *, as_json: bool) -> None:
-    """A model card: its main numbers beside their baselines, or all of it as JSON."""
+    """A model card: laid out on a terminal, as Markdown into a pipe or file, or all of it as JSON."""
     if as_json:
         _print_json(card)
         return
-    metrics, window, rule = card["metrics"], card["window"], card["label_rule"]
-    _plain(f"{card['model_id']}: {', '.join(card['symbols'])} {card['interval']} from {card['source']}")
-    _plain(
-        f"Trained {card['trained_at']} on {window['candles']:,} candles ({window['first_open_time']} to "
-        f"{window['last_open_time']}, {window['gaps']} gaps); a move of {rule['threshold_percent']} % within "
-        f"{rule['horizon_bars']} candles is BUY or SELL."
-    )
-    table = Table("out of sample", "model", "baseline", title=f"Judged on the newest {metrics['rows']:,} rows")
-    table.add_row("log-loss", f"{metrics['log_loss']:.4f}", f"{metrics['prior_log_loss']:.4f} (class shares)")
-    table.add_row(
-        "accuracy",
-        f"{metrics['accuracy']:.1%}",
-        f"{metrics['majority_accuracy']:.1%} (always {metrics['majority_class']})",
-    )
-    table.add_row("balanced accuracy", f"{metrics['balanced_accuracy']:.1%}", "33.3% (chance)")
-    table.add_row("skill", f"{metrics['skill']:+.2%}", "0% (class shares)")
-    _print(table)
-    for warning in card["warnings"]:
-        _plain(f"Warning: {warning}")
+    words, console = render_markdown(card), Console()
+    if console.is_terminal:
+        from rich.markdown import Markdown  # noqa: PLC0415 - the other commands need not load a parser
+
+        console.print(Markdown(words, hyperlinks=False))
+    else:
+        sys.stdout.write(words)
+
+
+def save_page(card: dict[str, Any], file: Path) -> None:
+    """Write a model card as a page of HTML, so that it is there as a whole or not at all, and say where.
+
+    Raises:
+        InvalidInputError: The page cannot be written there.
+    """
+    from app.model_card.page import render_html  # noqa: PLC0415 - the other commands need not load a parser
+
+    page = render_html(card).encode()
+    try:
+        with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".writing-", delete=False) as scratch:
+            try:
+                scratch.write(page)
+                scratch.flush()
+                os.fsync(scratch.fileno())
+                Path(scratch.name).chmod(_PAGE_RIGHTS)
+                Path(scratch.name).replace(file)
+            except BaseException:
+                Path(scratch.name).unlink()
+                raise
+    except OSError as error:
+        raise InvalidInputError(
+            f"The page cannot be written to {file}: {error.strerror}.", code="file_not_writable"
+        ) from error
+    _plain(f"Wrote {file.resolve()}")
 
 
 def print_track_record(records: Sequence[TrackRecord], *, as_json: bool) -> None:
@@ -215,7 +235,8 @@ def print_demo(result: DemoResult, *, as_json: bool) -> None:
         if len(result.trades) > _SHOWN_DEMO_TRADES:
             _plain(f"(the last {_SHOWN_DEMO_TRADES} of {len(result.trades)} trades)")
     base = result.symbol.removesuffix("USDT")
-    _plain(f"Model     {result.card['model_id']}, skill out of sample {result.card['metrics']['skill']:+.1%}")
+    skill = result.card["metrics"]["direction_skill"]["value"]
+    _plain(f"Model     {result.card['model_id']}, direction skill {'-' if skill is None else f'{skill:+.1%}'}")
     _plain(f"Cycles    {result.cycles}, trades {len(result.trades)}, round trips {result.round_trips}")
     held = f"{result.position.normalize():f} {base} at {result.price.normalize():f}"
     _plain(f"Cash      {result.cash.normalize():f} USDT, and {held}")

@@ -115,9 +115,21 @@ def test_model_shows_the_card_beside_its_baselines(place: Path) -> None:
     card = run(place, "model", "--json").json
     shown = run(place, "model").out
 
+    competitors = card["metrics"]["competitors"]
     assert card["window"]["candles"] == 1500
-    assert f"{card['metrics']['log_loss']:.4f}" in shown
-    assert f"{card['metrics']['prior_log_loss']:.4f} (class shares)" in shown
+    assert f"| **this model** | {competitors['model']['log_loss']['value']:.4f}" in shown
+    assert f"| class shares | {competitors['class_prior']['log_loss']['value']:.4f}" in shown
+
+
+def test_model_as_a_page_is_written_where_asked(place: Path, tmp_path: Path) -> None:
+    card = run(place, "model", "--json").json
+    ended = run(place, "model", "--html", str(tmp_path / "card.html"))
+
+    assert (ended.code, ended.out) == (0, f"Wrote {tmp_path / 'card.html'}\n"), ended.err
+    page = (tmp_path / "card.html").read_text()
+    assert f"<title>{card['model_id']}</title>" in page
+    assert f"{card['metrics']['competitors']['model']['log_loss']['value']:.4f}" in page
+    assert page.count("<svg ") == 5
 
 
 def test_track_record_without_a_settled_decision_says_so(place: Path) -> None:
@@ -211,6 +223,8 @@ def _own_logging() -> Iterator[None]:
         (["trades"], {"DATABASE_URL": "sqlite:////nowhere/at/all.db"}, 2, "the folder /nowhere/at does not exist"),
         (["serve"], {"HOST": "192.0.2.7"}, 2, "API_KEY: must be set to listen on 192.0.2.7"),
         (["cycle"], {"MARKET_SOURCE": "binance", "BINANCE_BASE_URL": "http://127.0.0.1:1"}, 3, "cannot be reached"),
+        (["model", "--html", "no/such/card.html"], {}, 2, "[file_not_writable]"),
+        (["model", "--html", "card.html", "--json"], {}, 2, "[options_conflict]"),
         (["model"], {"MODEL_PATH": "elsewhere"}, 3, "[model_not_ready]"),
     ],
     ids=lambda refused: "-".join(refused[0] + sorted(refused[1])),

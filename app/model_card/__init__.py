@@ -1,0 +1,1 @@
+"""A model's card for people: as Markdown (`content`), and as one page of HTML with pictures (`page`)."""
