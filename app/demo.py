@@ -23,6 +23,9 @@ from app.settings import MarketSource, Settings
 START = datetime(2026, 1, 5, tzinfo=UTC)
 """Where the demonstration's clock starts."""
 
+TRAINING_CANDLES = 40_000
+"""Four weeks: in one, luck outweighs the pattern that the simulated market has."""
+
 Progress = Callable[[str, float], None]
 """Hears what is being done, and how far it is from 0 to 1."""
 
@@ -71,6 +74,7 @@ async def run_demo(settings: Settings, cycles: int, on_progress: Progress) -> De
                 "database_url": SecretStr(f"sqlite:///{Path(scratch, 'demo.db')}"),
                 "model_path": Path(scratch, "models"),
                 "default_interval": Interval.M1,
+                "training_klines": TRAINING_CANDLES,
             }
         )
         service = build_service(own, clock, lambda: f"demo-{next(numbers)}")
