@@ -183,6 +183,10 @@ class Service:
             )
         return await self._job_runner.start("training", work, key)
 
+    async def cancel_job(self, job_id: str) -> Job:
+        """End a job before its time; raises as `JobRunner.cancel`."""
+        return await self._job_runner.cancel(job_id)
+
     def model_card(self) -> Mapping[str, Any]:
         """The card of the model in use, and how far the market is from it; raises `NotReadyError`."""
         card, report, age = self.strategy.card, self.drift.report, self.keeper.age

@@ -103,6 +103,10 @@ class Service(Protocol):
         """Queue a training; True when the job is that of an earlier call with the same key."""
         ...
 
+    async def cancel_job(self, job_id: str) -> Job:
+        """End a job before its time; raises `NotFoundError`, and `ConflictError` when it is not under way."""
+        ...
+
     def model_card(self) -> Mapping[str, Any]:
         """The card of the model in use; raises `NotReadyError` (`model_not_ready`)."""
         ...

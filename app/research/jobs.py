@@ -20,6 +20,7 @@ Work = Callable[[OnProgress], Awaitable[Mapping[str, object]]]
 """What a job does; returns what it came to, as JSON can hold it."""
 
 _REPORT_SECONDS = 1.0
+_STOPPED = "The service was stopped."
 
 
 class JobRunner:
@@ -32,6 +33,8 @@ class JobRunner:
     def __init__(self, jobs: SqlJobs) -> None:
         self._jobs = jobs
         self._task: asyncio.Task[None] | None = None
+        self._job_id: str | None = None
+        self._why_stopped = _STOPPED
 
     async def start(self, kind: str, work: Work, key: IdempotencyKey | None) -> tuple[Job, bool]:
         """Queue `work`; returns its job, and whether that is the one an earlier call with `key` started.
@@ -45,7 +48,8 @@ class JobRunner:
             raise ConflictError(
                 "Another job is under way; wait for it to end.", code="job_in_progress", retry_after_seconds=10
             )
-        job_id = uuid4().hex
+        self._job_id = job_id = uuid4().hex
+        self._why_stopped = _STOPPED
         turn = asyncio.Event()
         self._task = asyncio.create_task(self._run(job_id, work, turn))
         try:
@@ -59,6 +63,20 @@ class JobRunner:
         turn.set()
         return job, False
 
+    async def cancel(self, job_id: str) -> Job:
+        """End a job before its time; returns once it has ended.
+
+        Raises:
+            NotFoundError: `job_not_found`.
+            ConflictError: `job_ended`, it is not under way.
+        """
+        job = await self._jobs.get(job_id)
+        if self._task is None or self._task.done() or self._job_id != job_id:
+            raise ConflictError(f"The job is not under way here; it is {job.status}.", code="job_ended")
+        self._why_stopped = "It was cancelled on request."
+        await self.stop()
+        return await self._jobs.get(job_id)
+
     async def stop(self) -> None:
         """Cancel the job under way, if any, and say so in its record."""
         if self._task is not None:
@@ -70,7 +88,7 @@ class JobRunner:
             await turn.wait()
         except asyncio.CancelledError:
             if turn.is_set():  # its record is there, and nobody else would end it
-                await self._jobs.cancel(job_id, "The service was stopped.")
+                await self._jobs.cancel(job_id, self._why_stopped)
             raise
         latest: list[tuple[float, str]] = [(0.0, "Starting.")]
         reporter = asyncio.create_task(self._report(job_id, latest))
@@ -81,7 +99,7 @@ class JobRunner:
             await self._jobs.succeed(job_id, "Done.", result)
         except asyncio.CancelledError:
             await _end(reporter)
-            await self._jobs.cancel(job_id, "The service was stopped.")
+            await self._jobs.cancel(job_id, self._why_stopped)
             raise
         except ServiceError as error:
             await _end(reporter)

@@ -221,9 +221,9 @@ class ModelKeeper:
         """
         while True:
             try:
-                await self._follow()
+                await self.follow()
                 await self.ensure()
-                await self._challenge()
+                await self.challenge()
             except ServiceError as error:
                 log.warning("model.keeping_failed", code=error.code, detail=error.message)
             await asyncio.sleep(_AGE_CHECK_SECONDS)
@@ -247,7 +247,7 @@ class ModelKeeper:
                 await asyncio.sleep(pause)
                 wait = min(wait * 2, _LONGEST_WAIT_SECONDS)
 
-    async def _challenge(self) -> None:
+    async def challenge(self) -> None:
         """Train a challenger once the newest model of all is `retrain_every` old."""
         if self._spec.retrain_every is None or self._training:
             return
@@ -255,7 +255,8 @@ class ModelKeeper:
         if self._clock.now() - newest.registered_at >= self._spec.retrain_every:
             await self.train(challenge=True)
 
-    async def _follow(self) -> None:
+    async def follow(self) -> None:
+        """Take up the model that another process of this database took into use."""
         active = await self._models.find_active(self._history.source, self._spec.interval.value)
         current = self._strategy.bundle
         if active is None or current is None or active.id == current.model_id or self._training:

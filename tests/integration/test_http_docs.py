@@ -69,6 +69,7 @@ OPERATIONS = {
     "train_model": ("post", "/model/train"),
     "list_jobs": ("get", "/jobs"),
     "get_job": ("get", "/jobs/{job_id}"),
+    "cancel_job": ("post", "/jobs/{job_id}/cancel"),
     "get_health": ("get", "/health"),
     "get_liveness": ("get", "/livez"),
     "get_readiness": ("get", "/readyz"),

@@ -250,6 +250,13 @@ def test_get_model_is_the_card(client: httpx.Client) -> None:
     assert client.get("/model").json() == wanted
 
 
+def test_cancel_job_ends_it_once(client: httpx.Client) -> None:
+    job_id = client.post("/model/train").json()["id"]
+    assert client.post(f"/jobs/{job_id}/cancel").json()["status"] == "CANCELED"
+    problem(client.post(f"/jobs/{job_id}/cancel"), 409, "job_ended")
+    problem(client.post("/jobs/none/cancel"), 404, "job_not_found")
+
+
 def test_models_are_listed_taken_into_use_and_rolled_back(client: httpx.Client, service: FakeService) -> None:
     service.models = ["forest-test", "forest-older"]
     names = [model["id"] for model in client.get("/models").json()["items"]]

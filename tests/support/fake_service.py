@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -159,6 +159,15 @@ class FakeService:
         if key is not None:
             self.training_keys[key.key] = job.id
         return job, False
+
+    async def cancel_job(self, job_id: str) -> Job:
+        self._check()
+        job = await self.jobs.get(job_id)
+        if job.status is not JobStatus.RUNNING:
+            raise ConflictError("The job has ended.", code="job_ended")
+        ended = replace(job, status=JobStatus.CANCELED)
+        self.jobs.jobs[self.jobs.jobs.index(job)] = ended
+        return ended
 
     def model_card(self) -> Mapping[str, Any]:
         self._check()

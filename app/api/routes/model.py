@@ -58,6 +58,7 @@ async def get_track_record(
     return {"items": list(await service.track_record(model_id))}
 
 
+JOB_ID = Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The job's id.")
 MODEL_ID = Path(pattern=r"^[A-Za-z0-9._-]{1,128}$", description="The model's id.")
 
 
@@ -185,6 +186,20 @@ async def list_jobs(
     response_model=schemas.Job,
     responses=documented(404, 503),
 )
-async def get_job(service: RunningService, job_id: Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$")]) -> Job:
+async def get_job(service: RunningService, job_id: Annotated[str, JOB_ID]) -> Job:
     """How far a job is, and what came of it."""
     return await service.jobs.get(job_id)
+
+
+@router.post(
+    "/jobs/{job_id}/cancel",
+    tags=["jobs"],
+    operation_id="cancel_job",
+    summary="Cancel a job",
+    dependencies=[Depends(no_body)],
+    response_model=schemas.Job,
+    responses=documented(404, 409, writes=True),
+)
+async def cancel_job(service: RunningService, job_id: Annotated[str, JOB_ID]) -> Job:
+    """End a job before its time; nothing of it is kept, and the model in use stays."""
+    return await service.cancel_job(job_id)

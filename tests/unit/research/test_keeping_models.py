@@ -13,12 +13,13 @@ from structlog.testing import capture_logs
 
 from app.domain.candle import Candle, Interval
 from app.domain.job import JobStatus
+from app.domain.model import ActivationReason, ModelState
 from app.engine.clocks import SimulatedClock, SystemClock
 from app.errors import ConflictError, NotReadyError, UpstreamTimeoutError
 from app.exchanges.simulated import SimulatedMarketData
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
-from app.research.model_keeper import ModelKeeper, ModelSpec, Phase
+from app.research.model_keeper import ModelKeeper, ModelSpec, Phase, is_no_worse
 from app.research.training import OnProgress
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
@@ -210,3 +211,102 @@ async def test_jobs_run_one_at_a_time_and_keep_what_came_of_them(tmp_path: Path)
         await asyncio.sleep(0.05)
         await runner.stop()
         assert (await jobs.get(job.id)).status is JobStatus.CANCELED
+        assert (await jobs.get(job.id)).message == "The service was stopped."
+        job, _ = await runner.start("training", work, None)
+        await asyncio.sleep(0.05)
+        ended = await runner.cancel(job.id)
+        assert (ended.status, ended.message) == (JobStatus.CANCELED, "It was cancelled on request.")
+        with pytest.raises(ConflictError) as refused:
+            await runner.cancel(job.id)
+        assert refused.value.code == "job_ended"
+
+
+async def test_training_over_several_symbols_is_one_model_of_all(made_keeper: MakeKeeper) -> None:
+    keeper, strategy = made_keeper(symbols=("BTCUSDT", "ETHUSDT"))
+    bundle = await keeper.train()
+    assert bundle.card["symbols"] == ["BTCUSDT", "ETHUSDT"]
+    assert bundle.card["window"]["candles"] == 3_000
+    alone, _ = made_keeper()
+    assert not await alone.load(), "one symbol's settings ask for another model"
+    assert strategy.model_id == bundle.model_id
+
+
+async def test_rollback_takes_the_former_model_and_a_restart_keeps_it(made_keeper: MakeKeeper) -> None:
+    clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
+    keeper, strategy = made_keeper(clock=clock)
+    first = await keeper.train()
+    clock.advance(timedelta(hours=1))
+    second = await keeper.train()
+    assert strategy.model_id == second.model_id
+    assert second.card["comparison"]["champion"] == first.model_id
+
+    assert (await keeper.roll_back()).id == first.model_id
+    assert strategy.model_id == first.model_id
+    again, found = made_keeper(clock=clock)
+    assert await again.load()
+    assert found.model_id == first.model_id, "not the newest: the one that was in use"
+    assert [(model.id, model.state) for model in await again.list_models(10)] == [
+        (second.model_id, ModelState.FORMER),
+        (first.model_id, ModelState.ACTIVE),
+    ]
+
+
+async def test_activate_model_of_other_settings_or_changed_since_is_refused(made_keeper: MakeKeeper) -> None:
+    keeper, strategy = made_keeper()
+    other, _ = made_keeper(threshold=0.2)
+    mismatched = await other.train()
+    bundle = await keeper.train()
+    with pytest.raises(ConflictError) as refused:
+        await keeper.activate(mismatched.model_id, ActivationReason.REQUEST)
+    assert refused.value.code == "model_mismatched"
+    card = bundle.path / "card.json"
+    card.write_text(card.read_text().replace('"beta": ', '"beta": 1'))
+    with pytest.raises(ConflictError) as refused:
+        await keeper.activate(bundle.model_id, ActivationReason.REQUEST)
+    assert refused.value.code == "model_unusable"
+    assert strategy.model_id == bundle.model_id, "it goes on with what it has loaded"
+
+
+@pytest.mark.parametrize(
+    ("comparison", "takes_over"),
+    [
+        (None, True),
+        ({"champion": "forest-1", "rows": 0}, False),
+        ({"champion": "forest-1", "rows": 9, "champion_log_loss": 1.0, "log_loss": 1.0}, True),
+        ({"champion": "forest-1", "rows": 9, "champion_log_loss": 1.0, "log_loss": 1.0001}, False),
+    ],
+)
+def test_challenger_takes_over_only_where_it_is_no_worse(
+    comparison: dict[str, object] | None, takes_over: bool
+) -> None:
+    assert is_no_worse({"comparison": comparison}) is takes_over
+
+
+async def test_challenger_is_trained_when_due_and_takes_over_only_where_it_is_no_worse(made_keeper: MakeKeeper) -> None:
+    clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
+    keeper, strategy = made_keeper(clock=clock)
+    champion = await keeper.train()
+    await keeper.challenge()
+    assert len(await keeper.list_models(10)) == 1, "not due yet"
+    clock.advance(timedelta(days=1))
+    await keeper.challenge()
+    challenger, former = await keeper.list_models(10)
+    comparison = challenger.card["comparison"]
+    assert comparison["champion"] == champion.model_id
+    assert comparison["rows"] > 100
+    won = comparison["log_loss"] <= comparison["champion_log_loss"]
+    states = (ModelState.ACTIVE, ModelState.FORMER) if won else (ModelState.CHALLENGER, ModelState.ACTIVE)
+    assert (challenger.state, former.state) == states
+    assert strategy.model_id == (challenger.id if won else champion.model_id)
+
+
+async def test_model_that_another_process_took_into_use_is_followed(made_keeper: MakeKeeper) -> None:
+    clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
+    keeper, strategy = made_keeper(clock=clock)
+    other, _ = made_keeper(clock=clock)
+    await keeper.train()
+    clock.advance(timedelta(minutes=1))
+    newer = await other.train()
+    assert strategy.model_id != newer.model_id
+    await keeper.follow()
+    assert strategy.model_id == newer.model_id
