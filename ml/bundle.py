@@ -24,7 +24,7 @@ import numpy as np
 
 from ml.calibration import Calibration
 from ml.features import FEATURE_NAMES, compute_features_hash
-from ml.labels import CLASSES
+from ml.labels import CLASSES, LabelRule
 from ml.predictor import N_CLASSES, ForestArrays
 
 CARD_VERSION: Final = 2
@@ -157,7 +157,9 @@ def load_bundle(path: Path) -> Bundle:
 
 def fits_request(card: dict[str, Any], request: dict[str, Any]) -> bool:
     """Whether a model was trained as a training request asks: on the same market, by the same rules."""
-    same = all(card[name] == request[name] for name in ("source", "interval", "symbols", "label_rule"))
+    same = all(card[name] == request[name] for name in ("source", "interval", "symbols"))
+    # A request may leave out what has a default.
+    same = same and LabelRule.from_card(card["label_rule"]) == LabelRule.from_card(request["label_rule"])
     return same and all(card["hyperparameters"].get(name) == value for name, value in request["forest"].items())
 
 

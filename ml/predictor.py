@@ -84,7 +84,7 @@ class Predictor:
         Raises:
             ValueError: A value is infinite or too large for 32 bits.
         """
-        if not row.dot(row) < _LARGEST_SQUARE:
+        if not np.einsum("i,i", row, row) < _LARGEST_SQUARE:  # unlike dot, it warns of no overflow
             return self.predict_batch(row[None, :]).reshape(-1)
         # Asking all nodes at once takes less time than the numpy calls for a walk that asks one node a level.
         feature, threshold, right = self._asked
