@@ -146,6 +146,7 @@ def _fit_method(forest: RandomForestClassifier, rows: Rows, method: str) -> Cali
         if independent < _SHARPENING_LABELS:
             beta = max(_LEAST_BETA, min(beta, 1.0, independent / _TRUSTED_LABELS))
         return Calibration(beta=beta)
+    forest.n_jobs = 1  # threads add the trees up in whatever order they end: other last bits each time
     fitted = CalibratedClassifierCV(FrozenEstimator(forest), method=method).fit(rows.features, rows.labels)
     parts = fitted.calibrated_classifiers_[0].calibrators
     if method == "sigmoid":
