@@ -57,7 +57,11 @@ def make_card(**changes: Any) -> dict[str, Any]:
         "window": {"rows": 1},
         "hyperparameters": {"trees": 1},
         "libraries": {"numpy": np.__version__},
-        "metrics": {"skill": 0.5},
+        "calibration": {"method": "temperature", "beta": 1.0, "direction": 1.0, "buy_share": 0.5},
+        "class_returns": {"SELL": -0.002, "HOLD": 0.0, "BUY": 0.002},
+        "side_cost": 0.0005,
+        "metrics": {"edge": "none", "rows": 100},
+        "drift": {},
         "warnings": [],
     }
     return card | changes
