@@ -93,10 +93,27 @@ def fit_calibrated(rows: Rows, rule: ForestRule, embargo: int = 0) -> tuple[Fore
         raise ValueError("there are too few rows to keep some for the calibration")
     older, newest = rows.take(split.train), rows.take(split.test)
     forest = fit_forest(older.features, older.labels, rule, older.weights)
-    # As if ten independent labels each had been seen before: few of them say little about which way prices go.
-    counts = np.bincount(older.labels, weights=older.weights, minlength=N_CLASSES) + 10.0
-    buy_share = float(counts[BUY] / (counts[BUY] + counts[SELL]))
-    return forest_arrays(forest), fit_calibration(forest, newest, rule, buy_share)
+    return forest_arrays(forest), fit_calibration(forest, newest, rule, compute_buy_share(older))
+
+
+def compute_buy_share(rows: Rows) -> float:
+    """The share of BUY among the rows that were BUY or SELL, as if ten independent ones of each had been seen before.
+
+    Few labels say little about which way prices go.
+    """
+    counts = np.bincount(rows.labels, weights=rows.weights, minlength=N_CLASSES) + 10.0
+    return float(counts[BUY] / (counts[BUY] + counts[SELL]))
+
+
+def compute_prior(rows: Rows) -> FloatArray:
+    """What can be said of any row by the shares of the classes alone, shape (3,).
+
+    BUY and SELL share what is theirs by `compute_buy_share`, as a model without any feature does: against a share that
+    took every accident at its word, a model that knows nothing else would seem to know which way prices go.
+    """
+    shares = np.bincount(rows.labels, minlength=N_CLASSES) / len(rows)
+    moves, up = shares[SELL] + shares[BUY], compute_buy_share(rows)
+    return np.array((moves * (1.0 - up), shares[HOLD], moves * up))
 
 
 def fit_forest(

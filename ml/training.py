@@ -35,7 +35,7 @@ from ml.card import describe_window, list_warnings, name_libraries
 from ml.drift import make_reference
 from ml.evaluation import Judged, evaluate, log_losses
 from ml.features import FEATURE_NAMES, compute_features
-from ml.forest import ForestRule, Rows, fit_calibrated, fit_predictor
+from ml.forest import ForestRule, Rows, compute_prior, fit_calibrated, fit_predictor
 from ml.labels import CLASSES, HOLD, UNSETTLED, LabelArray, LabelRule, Labels, compute_labels, compute_uniqueness
 from ml.paper import Costs, compute_next_returns, compute_side_costs
 from ml.predictor import Predictor
@@ -271,8 +271,7 @@ def _walk(
         except ValueError as error:
             raise TrainingError("too_few_rows", f"Fold {number + 1} cannot be taught: {error}.") from error
         probabilities.append(predictor.predict_batch(prepared.rows.features[split.test]))
-        shares = np.bincount(taught.labels, minlength=len(CLASSES)) / len(taught)
-        priors.append(np.tile(shares, (len(split.test), 1)))
+        priors.append(np.tile(compute_prior(taught), (len(split.test), 1)))
     importances = _importances(predictor, prepared.rows.take(splits[-1].test), rule.seed)
     test = np.concatenate([split.test for split in splits])
     return prepared.judge(test, np.concatenate(probabilities), np.concatenate(priors), overlap_rows), importances
