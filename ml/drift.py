@@ -4,12 +4,13 @@ The index compares the shares of rows in ten bins with those of the training row
 (share - expected) * ln(share / expected). A shift of a normal value by one standard deviation gives about 1. Markets
 have hours and weeks of their own, so that a fixed limit rings all day; here a value has moved when its index is more
 than `LIMIT` times the greatest that any window of the same length had *within* the training rows (at least
-`LEAST_INDEX`).
+`LEAST_INDEX`). Few windows have not seen much: the fewer there were, the more is added to their greatest.
 Source of the index: N. Siddiqi, Credit Risk Scorecards, 2006.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +29,7 @@ LEAST_INDEX: Final = 0.1
 """What an index is measured against at least: below it, it is called no shift by custom."""
 
 _BINS = 10
+_FALSE_ALARM = 0.002
 _CYCLICAL = ("time_sin", "time_cos")
 _WATCHED = tuple(name for name in FEATURE_NAMES if name not in _CYCLICAL)
 
@@ -56,6 +58,7 @@ def make_reference(features: FloatArray, probabilities: FloatArray) -> dict[str,
     """
     window = max(1, min(WINDOW_ROWS, len(features) // 4))
     values = {}
+    caution = _caution(len(features), window)
     for name, column in _columns(features, probabilities).items():
         edges = np.quantile(column, np.linspace(0, 1, _BINS + 1)[1:-1])
         # Not a tenth each where many rows share a value.
@@ -65,7 +68,7 @@ def make_reference(features: FloatArray, probabilities: FloatArray) -> dict[str,
         values[name] = {
             "edges": edges.tolist(),
             "expected": expected.tolist(),
-            "greatest": max([LEAST_INDEX, *own]),
+            "greatest": max(LEAST_INDEX, caution * max(own)),
         }
     return {"window_rows": window, "values": values}
 
@@ -84,6 +87,22 @@ def measure_drift(reference: dict[str, Any], features: FloatArray, probabilities
         counts = _count(column, np.array(known["edges"]))
         scores[name] = compute_stability_index(counts, np.array(known["expected"])) / known["greatest"]
     return scores
+
+
+def _caution(rows: int, window: int) -> float:
+    """By how much the greatest index within training must be raised for new windows to stay below it by `LIMIT` times.
+
+    A window of n rows differs from N rows that it is one of by a variance of 1 / n - 1 / N, from N others by
+    1 / n + 1 / N. And an index is about exponential where neighbouring rows are alike, so that the chance of a new one
+    above L times the greatest of k is k! L! / (k + L)! (the beta function); L is the one that makes it `_FALSE_ALARM`.
+    """
+    windows = rows / window
+    low, high = LIMIT, 100.0
+    while high - low > 0.01:
+        limit = (low + high) / 2
+        chance = math.lgamma(windows + 1) + math.lgamma(limit + 1) - math.lgamma(windows + limit + 1)
+        low, high = (limit, high) if chance > math.log(_FALSE_ALARM) else (low, limit)
+    return high / LIMIT * (rows + window) / max(1, rows - window)
 
 
 def _columns(features: FloatArray, probabilities: FloatArray) -> dict[str, FloatArray]:
