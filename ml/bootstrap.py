@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 from ml.bars import FloatArray
 
@@ -70,7 +70,9 @@ class BlockBootstrap:
             return Estimate(value if np.isfinite(value) else None, None, None, None)
         tail = (1.0 - CONFIDENCE) / 2
         low, high = np.quantile(resampled, (tail, 1.0 - tail)).tolist()
-        return Estimate(value, low, high, float(resampled.std()))
+        # Resamples of n blocks vary by (n - 1) / n of what new blocks would.
+        error = float(resampled.std() * np.sqrt(self.blocks / (self.blocks - 1))) if self.blocks > 1 else None
+        return Estimate(value, low, high, error)
 
     def p_value(self, estimate: Estimate) -> float:
         """How likely a number this far above zero is by luck alone: Student's t with one degree less than blocks."""

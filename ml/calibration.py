@@ -26,6 +26,8 @@ EPSILON: Final = 1e-12
 """Added to a probability before its logarithm is taken, as scikit-learn does."""
 
 _MAXIMUM_KNOTS = 100_000
+_LARGEST = 1e100
+_LARGEST_EXPONENT = 700.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Calibration:
         if self.method not in METHODS:
             raise ValueError(f"the calibration's method must be one of {', '.join(METHODS)}")
         numbers = np.array([self.beta, *self.slopes, *self.intercepts])
-        if not (np.isfinite(numbers).all() and 0.0 < self.beta < 1e5):
+        if not ((np.abs(numbers) < _LARGEST).all() and 0.0 < self.beta < 1e5):
             raise ValueError("the numbers of a calibration must be finite, and its beta above 0")
         if not (0.0 <= self.direction <= 1.0 and 0.0 < self.buy_share < 1.0):
             raise ValueError("direction must lie between 0 and 1, buy_share above 0 and below 1")
@@ -84,7 +86,9 @@ class Calibration:
         if self.direction == 1.0:
             return said
         moves = said[:, SELL] + said[:, BUY]
-        odds = self._prior_odds * _map(lambda value: math.pow(value, self.direction), _odds(said[:, BUY], said[:, SELL]))
+        odds = self._prior_odds * _map(
+            lambda value: math.pow(value, self.direction), _odds(said[:, BUY], said[:, SELL])
+        )
         up = moves * (odds / (1.0 + odds))
         return np.stack((moves - up, said[:, HOLD], up), axis=1)
 
@@ -99,9 +103,11 @@ class Calibration:
             # softmax(beta * log(p)), written as powers; the largest becomes 1, so that none vanishes.
             raised = probabilities + EPSILON
             raised = _map(lambda value: math.pow(value, self.beta), raised / raised.max(axis=-1, keepdims=True))
-            return raised / raised.sum(axis=-1, keepdims=True)
+            softened: FloatArray = raised / raised.sum(axis=-1, keepdims=True)
+            return softened
         if self.method == "sigmoid":
-            said = 1.0 / (1.0 + _map(math.exp, np.array(self.slopes) * probabilities + np.array(self.intercepts)))
+            exponents = np.array(self.slopes) * probabilities + np.array(self.intercepts)
+            said = 1.0 / (1.0 + _map(math.exp, np.minimum(exponents, _LARGEST_EXPONENT)))
         else:
             columns = [
                 np.interp(probabilities[..., number], stated, meant)
@@ -109,12 +115,14 @@ class Calibration:
             ]
             said = np.stack(columns, axis=-1)
         total = said.sum(axis=-1, keepdims=True)
-        return np.divide(said, total, out=np.full_like(said, 1 / _CLASSES), where=total != 0)
+        shares: FloatArray = np.divide(said, total, out=np.full_like(said, 1 / _CLASSES), where=total != 0)
+        return shares
 
     def apply_one(self, total: list[float], trees: int) -> FloatArray:
         """The calibrated probabilities of one row, from the sums over all trees; the bits of `apply`."""
         if self.method != "temperature" or self.beta == 1.0:
-            return self.apply(np.array([total]) / trees)[0]
+            only: FloatArray = self.apply(np.array([total]) / trees)[0]
+            return only
         first, second, third = total
         first, second, third = first / trees + EPSILON, second / trees + EPSILON, third / trees + EPSILON
         largest = max(first, second, third)
@@ -147,17 +155,22 @@ class Calibration:
         """Read what `as_card` wrote; raises `ValueError` or `TypeError` for anything else."""
         if set(numbers) - set(cls.__dataclass_fields__) or not isinstance(numbers.get("method"), str):
             raise ValueError("a calibration holds a method and its numbers")
-        plain = {name: float(numbers[name]) for name in ("beta", "direction", "buy_share") if name in numbers}
+        plain = {name: _number(numbers[name]) for name in ("beta", "direction", "buy_share") if name in numbers}
         return cls(
             method=numbers["method"],
             **plain,
-            slopes=tuple(float(value) for value in numbers.get("slopes", ())),
-            intercepts=tuple(float(value) for value in numbers.get("intercepts", ())),
+            slopes=tuple(map(_number, numbers.get("slopes", ()))),
+            intercepts=tuple(map(_number, numbers.get("intercepts", ()))),
             knots=tuple(
-                (tuple(float(value) for value in stated), tuple(float(value) for value in meant))
-                for stated, meant in numbers.get("knots", ())
+                (tuple(map(_number, stated)), tuple(map(_number, meant))) for stated, meant in numbers.get("knots", ())
             ),
         )
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < _LARGEST:
+        raise ValueError(f"{str(value)[:40]} is no number of a calibration")
+    return float(value)
 
 
 def _odds(buy: FloatArray, sell: FloatArray) -> FloatArray:

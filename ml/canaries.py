@@ -10,22 +10,26 @@ from typing import Any, Final
 
 import numpy as np
 
-from ml.bars import Bars, FloatArray
+from ml.bars import Bars, FloatArray, IntegerArray
+from ml.evaluation import LEAST_BLOCKS
 from ml.features import LOOKBACK_BARS
-from ml.forest import ForestRule, Rows, fit_predictor
-from ml.evaluation import LEAST_BLOCKS, log_losses
+from ml.forest import ForestRule, Rows, fit_forest, forest_arrays
+from ml.predictor import N_CLASSES, Predictor
 from ml.splits import Split
 
 TOO_GOOD_SKILL: Final = 0.5
 """A skill at telling BUY from SELL that no market gives; real ones gave 0.002 (measured)."""
 
-SHUFFLED_SKILL: Final = 0.02
-"""The skill that labels without any meaning may show by luck."""
+SHUFFLED_GAIN: Final = 0.01
+"""How much more than chance labels without any meaning may be foreseen, besides luck."""
 
 _CUTS = (0.4, 0.7, 0.9)
 
 Compute = Callable[[Bars], FloatArray]
 """What makes a feature matrix of contiguous candles."""
+
+Join = Callable[[Bars], tuple[IntegerArray, FloatArray]]
+"""What makes the rows of contiguous candles: when each was decided, and its features."""
 
 
 class LeakError(Exception):
@@ -65,29 +69,69 @@ def check_closed(bars: Bars, interval_ms: int, now_ms: int) -> None:
         raise LeakError("candle_open", "The newest candle had not closed yet; its numbers are not final.")
 
 
-def check_shuffled(rows: Rows, split: Split, rule: ForestRule, embargo: int) -> float:
-    """Teach and judge with labels that were dealt out anew: nothing can be learnt from them.
+def check_join(join: Join, bars: Bars, interval_ms: int) -> None:
+    """Join features to rows again from candles whose later ones are others: no row may know those.
 
-    Returns:
-        The skill, 1 - log-loss / log-loss of the class shares.
+    `check_features` cannot see a matrix without fault that is joined one row too early.
 
     Raises:
-        LeakError: `shuffled_labels_teach`, the skill is above `SHUFFLED_SKILL`: rows that judge had taught.
+        LeakError: `join_looks_ahead`, a row that was decided before the candles differ has changed.
     """
-    random = np.random.default_rng(rule.seed)
-    dealt = Rows(**{name: getattr(rows, name) for name in Rows.__dataclass_fields__} | {"labels": random.permutation(rows.labels)})
-    train, test = dealt.take(split.train), dealt.take(split.test)
-    shares = np.bincount(train.labels, minlength=3) / len(train)
-    prior = log_losses(np.broadcast_to(shares, (len(test), 3)), test.labels)
-    own = log_losses(fit_predictor(train, rule, embargo).predict_batch(test.features), test.labels)
-    skill = float(1.0 - own.mean() / prior.mean())
-    luck = 4.0 * float((prior - own).std() / np.sqrt(len(test)) / prior.mean())
-    if skill > SHUFFLED_SKILL + luck:
+    decided_at, whole = join(bars)
+    for share in _CUTS:
+        cut = max(LOOKBACK_BARS, round(share * len(bars)))
+        if cut >= len(bars):
+            continue
+        known_at = int(bars.open_time_ms[cut - 1]) + interval_ms
+        again_at, again = join(_replace_after(bars, cut))
+        before, after = decided_at <= known_at, again_at <= known_at
+        if not (np.array_equal(decided_at[before], again_at[after]) and np.array_equal(whole[before], again[after])):
+            raise LeakError(
+                "join_looks_ahead",
+                f"A row decided within the first {cut:,} candles changes with later ones: it was joined too early.",
+            )
+
+
+def check_split(rows: Rows, split: Split, embargo: int) -> None:
+    """Refuse a split whose teachers had not all been settled, by more than the embargo, before the first judge.
+
+    Raises:
+        LeakError: `split_overlaps`.
+    """
+    taught_until = int(rows.settled_at[split.train].max())
+    if taught_until >= int(rows.decided_at[split.test].min()) - embargo:
+        raise LeakError(
+            "split_overlaps", "A label that teaches was settled after the first row that judges was decided."
+        )
+
+
+def check_shuffled(rows: Rows, split: Split, seed: int) -> float:
+    """Teach and judge with labels that were dealt out anew: nothing can be learnt from them, only known by heart.
+
+    The forest is one that learns by heart: each tree grows until its leaves are pure. What it gives the truth is
+    compared with what it gives the truth of another row, so that neither its overconfidence nor common classes count.
+
+    Returns:
+        How much more probability it gives to what came true than to what came true of any row; 0 is chance.
+
+    Raises:
+        LeakError: `shuffled_labels_teach`, that is above `SHUFFLED_GAIN`: rows that judge had taught.
+    """
+    dealt = np.random.default_rng(seed).permutation(rows.labels)
+    by_heart = ForestRule(trees=10, depth=64, leaf_fraction=0.0, sample_fraction=1.0, sample_maximum=20_000, seed=seed)
+    forest = fit_forest(rows.features[split.train], dealt[split.train], by_heart)
+    said = Predictor(forest_arrays(forest)).predict_batch(rows.features[split.test])
+    truth = dealt[split.test]
+    shares = np.bincount(truth, minlength=N_CLASSES) / len(truth)
+    gains = said[np.arange(len(truth)), truth] - said @ shares
+    gain = float(gains.mean())
+    if gain > SHUFFLED_GAIN + 4.0 * float(gains.std()) / np.sqrt(len(gains)):
         raise LeakError(
             "shuffled_labels_teach",
-            f"A model taught with shuffled labels has a skill of {skill:.1%}: rows that judge it had taught it.",
+            f"A model taught with shuffled labels gives the truth {gain:.1%} more than chance: rows that judge it had "
+            "taught it.",
         )
-    return skill
+    return gain
 
 
 def check_plausible(metrics: dict[str, Any]) -> None:

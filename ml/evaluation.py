@@ -157,16 +157,21 @@ def _competitors(
 
 
 def _classes(probabilities: FloatArray) -> LabelArray:
-    return probabilities.argmax(axis=1).astype(np.int8)
+    classes: LabelArray = probabilities.argmax(axis=1).astype(np.int8)
+    return classes
 
 
 def _random_rule(judged: Judged, positions: FloatArray, seed: int) -> tuple[LabelArray, FloatArray]:
     """Classes at random in the model's shares, and the mean position of rules that trade at random as often as it."""
     random = np.random.default_rng(seed)
     shares = np.bincount(_classes(judged.probabilities), minlength=_N) / len(judged)
-    rate = float(np.abs(np.diff(positions, prepend=0.0)).mean())
+    rate = float(_net(judged, positions)[1].mean())
     flips = random.random((_RANDOM_RULES, len(judged))) < rate
-    return random.choice(_N, len(judged), p=shares).astype(np.int8), np.logical_xor.accumulate(flips, axis=1)
+    # Along each series, whose rows lie among those of others.
+    order = np.argsort(judged.series, kind="stable")
+    rules = np.empty(flips.shape)
+    rules[:, order] = np.logical_xor.accumulate(flips, axis=1)
+    return random.choice(_N, len(judged), p=shares).astype(np.int8), rules
 
 
 def _positions(judged: Judged, signals: LabelArray) -> FloatArray:
@@ -221,7 +226,8 @@ def _balanced_accuracy(sums: FloatArray) -> FloatArray:
     table = sums[:, : _N * _N].reshape(-1, _N, _N)
     truth = table.sum(axis=2)
     recalls = np.divide(np.einsum("nkk->nk", table), truth, out=np.zeros_like(truth), where=truth > 0)
-    return recalls.sum(axis=1) / (truth > 0).sum(axis=1)
+    mean: FloatArray = recalls.sum(axis=1) / (truth > 0).sum(axis=1)
+    return mean
 
 
 def _matthews(sums: FloatArray) -> FloatArray:
@@ -231,7 +237,8 @@ def _matthews(sums: FloatArray) -> FloatArray:
     whole, right = truth.sum(axis=1), np.einsum("nkk->n", table)
     covariance = right * whole - (truth * said).sum(axis=1)
     spread = (whole**2 - (said**2).sum(axis=1)) * (whole**2 - (truth**2).sum(axis=1))
-    return np.divide(covariance, np.sqrt(spread), out=np.zeros_like(spread), where=spread > 0)
+    found: FloatArray = np.divide(covariance, np.sqrt(spread), out=np.zeros_like(spread), where=spread > 0)
+    return found
 
 
 def _compare_losses(judged: Judged, bootstrap: BlockBootstrap) -> tuple[Estimate, float]:
@@ -253,7 +260,8 @@ def _shares_of_truth(stated: FloatArray, labels: LabelArray) -> FloatArray:
     pair = stated[:, [SELL, BUY]]
     total = pair.sum(axis=1)
     up = np.divide(pair[:, 1], total, out=np.full(len(stated), 0.5), where=total > 0)
-    return np.clip(np.where(labels == BUY, up, 1.0 - up), _LEAST_PROBABILITY, 1.0)
+    stated_of_truth: FloatArray = np.clip(np.where(labels == BUY, up, 1.0 - up), _LEAST_PROBABILITY, 1.0)
+    return stated_of_truth
 
 
 def _compare(bootstrap: BlockBootstrap, own: FloatArray, prior: FloatArray) -> tuple[Estimate, float]:
@@ -285,7 +293,8 @@ def _judge_calibration(judged: Judged, bootstrap: BlockBootstrap) -> dict[str, A
     bins = member.shape[1]
 
     def error(sums: FloatArray) -> FloatArray:
-        return np.abs(sums[:, :bins] - sums[:, bins : 2 * bins]).sum(axis=1) / sums[:, -1]
+        mean: FloatArray = np.abs(sums[:, :bins] - sums[:, bins : 2 * bins]).sum(axis=1) / sums[:, -1]
+        return mean
 
     lines = []
     for number in range(bins):

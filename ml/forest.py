@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.optimize import minimize_scalar
-from scipy.special import logsumexp
+from scipy.optimize import minimize_scalar  # type: ignore[import-untyped]
+from scipy.special import logsumexp  # type: ignore[import-untyped]
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.frozen import FrozenEstimator
@@ -22,6 +22,7 @@ CALIBRATION_FRACTION = 0.2
 
 _SHARPENING_LABELS = 50
 _TRUSTED_LABELS = 20
+_LEAST_BETA = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,10 +93,27 @@ def fit_calibrated(rows: Rows, rule: ForestRule, embargo: int = 0) -> tuple[Fore
         raise ValueError("there are too few rows to keep some for the calibration")
     older, newest = rows.take(split.train), rows.take(split.test)
     forest = fit_forest(older.features, older.labels, rule, older.weights)
-    # As if ten independent labels each had been seen before: few of them say little about which way prices go.
-    counts = np.bincount(older.labels, weights=older.weights, minlength=N_CLASSES) + 10.0
-    buy_share = float(counts[BUY] / (counts[BUY] + counts[SELL]))
-    return forest_arrays(forest), fit_calibration(forest, newest, rule, buy_share)
+    return forest_arrays(forest), fit_calibration(forest, newest, rule, compute_buy_share(older))
+
+
+def compute_buy_share(rows: Rows) -> float:
+    """The share of BUY among the rows that were BUY or SELL, as if ten independent ones of each had been seen before.
+
+    Few labels say little about which way prices go.
+    """
+    counts = np.bincount(rows.labels, weights=rows.weights, minlength=N_CLASSES) + 10.0
+    return float(counts[BUY] / (counts[BUY] + counts[SELL]))
+
+
+def compute_prior(rows: Rows) -> FloatArray:
+    """What can be said of any row by the shares of the classes alone, shape (3,).
+
+    BUY and SELL share what is theirs by `compute_buy_share`, as a model without any feature does: against a share that
+    took every accident at its word, a model that knows nothing else would seem to know which way prices go.
+    """
+    shares = np.bincount(rows.labels, minlength=N_CLASSES) / len(rows)
+    moves, up = shares[SELL] + shares[BUY], compute_buy_share(rows)
+    return np.array((moves * (1.0 - up), shares[HOLD], moves * up))
 
 
 def fit_forest(
@@ -118,9 +136,9 @@ def fit_forest(
 def fit_calibration(forest: RandomForestClassifier, rows: Rows, rule: ForestRule, buy_share: float) -> Calibration:
     """Calibrate a fitted forest on rows that it has not seen: first the three classes, then BUY against SELL.
 
-    Where a class is missing, or the rows are too few for an isotonic calibration, it is made by temperature. Few
-    independent labels can come out well by luck: with fewer than 50 the forest may become less sure than it was, not
-    more, and with fewer than 20 it must, down to knowing nothing at all.
+    Where a class is missing, or the rows are too few for the method, it is made by temperature. Few independent
+    labels can come out well by luck: with fewer than 50 the forest may become less sure than it was, not more, and
+    with fewer than 20 it must, down to knowing nothing at all; of BUY against SELL nothing is then believed.
 
     Args:
         forest: What is calibrated.
@@ -130,7 +148,7 @@ def fit_calibration(forest: RandomForestClassifier, rows: Rows, rule: ForestRule
     """
     known = rows.take(np.flatnonzero(np.isin(rows.labels, forest.classes_)))
     if len(known) == 0:
-        return Calibration()
+        return Calibration(beta=_LEAST_BETA, direction=0.0, buy_share=buy_share)
     base = _fit_method(forest, known, rule.calibration)
     said = Predictor(forest_arrays(forest), base).predict_batch(known.features)
     return replace(base, direction=_fit_direction(said, known, buy_share), buy_share=buy_share)
@@ -139,11 +157,13 @@ def fit_calibration(forest: RandomForestClassifier, rows: Rows, rule: ForestRule
 def _fit_method(forest: RandomForestClassifier, rows: Rows, method: str) -> Calibration:
     independent = float(rows.weights.sum())
     is_whole = len(np.unique(rows.labels)) == len(forest.classes_) == N_CLASSES
-    if method == "temperature" or not is_whole or (method == "isotonic" and independent < ISOTONIC_ROWS):
+    least = {"sigmoid": _SHARPENING_LABELS, "isotonic": ISOTONIC_ROWS}.get(method, 0)
+    if method == "temperature" or not is_whole or independent < least:
         beta = _fit_temperature(Predictor(forest_arrays(forest)).predict_batch(rows.features), rows.labels)
         if independent < _SHARPENING_LABELS:
-            beta = min(beta, 1.0, independent / _TRUSTED_LABELS)
+            beta = max(_LEAST_BETA, min(beta, 1.0, independent / _TRUSTED_LABELS))
         return Calibration(beta=beta)
+    forest.n_jobs = 1  # threads add the trees up in whatever order they end: other last bits each time
     fitted = CalibratedClassifierCV(FrozenEstimator(forest), method=method).fit(rows.features, rows.labels)
     parts = fitted.calibrated_classifiers_[0].calibrators
     if method == "sigmoid":
@@ -160,7 +180,9 @@ def _fit_direction(said: FloatArray, rows: Rows, buy_share: float) -> float:
     C. Stein, 1961); below one standard error nothing is left.
     """
     moved = np.flatnonzero(rows.labels != HOLD)
-    if len(moved) < 2:
+    independent = float(rows.weights[moved].sum())
+    # Few gains can be equal by luck, and then seem certain.
+    if len(moved) < 2 or independent < _TRUSTED_LABELS:
         return 0.0
     odds = np.log((said[moved, BUY] + EPSILON) / (said[moved, SELL] + EPSILON))
     base = np.log(buy_share / (1.0 - buy_share))
@@ -173,8 +195,7 @@ def _fit_direction(said: FloatArray, rows: Rows, buy_share: float) -> float:
     share = float(minimize_scalar(lambda share: float(losses(share).mean()), bounds=(0.0, 1.0)).x)
     gains = losses(0.0) - losses(share)
     # Labels overlap: so many rows are one.
-    overlap = max(1.0, len(moved) / max(1.0, float(rows.weights[moved].sum())))
-    error = float(gains.std()) * np.sqrt(overlap / len(moved))
+    error = float(gains.std()) / np.sqrt(min(independent, len(moved)))
     surplus = float(gains.mean()) / error if error > 0 else 0.0
     return share * max(0.0, 1.0 - 1.0 / surplus**2) if surplus > 0 else 0.0
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-
-
 import numba
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +10,7 @@ _BLOCK_ROWS = 512  # the rows of a block and one tree fit the processor's first 
 
 
 @numba.njit(parallel=True)
-def add_up_trees(
+def add_up_trees(  # noqa: PLR0913, PLR0917 - numba takes arrays, not our classes
     values: npt.NDArray[np.float32],
     roots: npt.NDArray[np.uint32],
     feature: npt.NDArray[np.uint32],

@@ -61,7 +61,8 @@ def hold_positions(signals: LabelArray, series: IntegerArray) -> FloatArray:
     starts = _starts(series)
     said = (signals == BUY) | (signals == SELL) | starts
     newest = np.maximum.accumulate(np.where(said, rows, 0))
-    return (signals[newest] == BUY).astype(np.float64)
+    positions: FloatArray = (signals[newest] == BUY).astype(np.float64)
+    return positions
 
 
 def compute_net_returns(

@@ -9,6 +9,7 @@ Financial Machine Learning, 2018, chapter 7.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -23,9 +24,7 @@ class Split:
     test: IntegerArray
 
 
-def split_newest(
-    decided_at: IntegerArray, settled_at: IntegerArray, test_fraction: float, embargo: int = 0
-) -> Split:
+def split_newest(decided_at: IntegerArray, settled_at: IntegerArray, test_fraction: float, embargo: int = 0) -> Split:
     """Keep the newest rows for judging, and of the older ones those whose label was settled by then.
 
     Args:
@@ -58,16 +57,11 @@ def walk_forward(
         raise ValueError("folds must be at least 1 and test_fraction between 0 and 1")
     rows = len(decided_at)
     edges = np.linspace(rows - round(rows * test_fraction), rows, folds + 1).round().astype(int)
-    splits = [
-        _split_between(decided_at, settled_at, int(start), int(stop), embargo)
-        for start, stop in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    splits = [_split_between(decided_at, settled_at, int(start), int(stop), embargo) for start, stop in pairwise(edges)]
     return [split for split in splits if len(split.train) and len(split.test)]
 
 
-def _split_between(
-    decided_at: IntegerArray, settled_at: IntegerArray, start: int, stop: int, embargo: int
-) -> Split:
+def _split_between(decided_at: IntegerArray, settled_at: IntegerArray, start: int, stop: int, embargo: int) -> Split:
     """Judge on the rows from `start` to `stop`, both moved back to the first row of the same time."""
     rows = np.arange(len(decided_at))
     if start >= len(rows):

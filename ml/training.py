@@ -10,26 +10,33 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import platform
 import sys
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import sklearn
 
 from ml.bars import Bars, FloatArray, IntegerArray, find_segments, load_bars
 from ml.bundle import BundleError, find_newest, fits_request, load_bundle, save_bundle
-from ml.canaries import LeakError, check_closed, check_features, check_plausible, check_shuffled
+from ml.canaries import (
+    LeakError,
+    check_closed,
+    check_features,
+    check_join,
+    check_plausible,
+    check_shuffled,
+    check_split,
+)
+from ml.card import describe_window, list_warnings, name_libraries
 from ml.drift import make_reference
 from ml.evaluation import Judged, evaluate, log_losses
 from ml.features import FEATURE_NAMES, compute_features
-from ml.forest import ForestRule, Rows, fit_calibrated, fit_predictor
-from ml.labels import CLASSES, HOLD, UNSETTLED, LabelArray, LabelRule, compute_labels, compute_uniqueness
+from ml.forest import ForestRule, Rows, compute_prior, fit_calibrated, fit_predictor
+from ml.labels import CLASSES, HOLD, UNSETTLED, LabelArray, LabelRule, Labels, compute_labels, compute_uniqueness
 from ml.paper import Costs, compute_next_returns, compute_side_costs
 from ml.predictor import Predictor
 from ml.splits import Split, walk_forward
@@ -47,6 +54,7 @@ EMBARGO_FRACTION: Final = 0.01
 
 _IMPORTANCE_ROWS = 5_000
 _IMPORTANCE_REPEATS = 3
+_JOINED_BARS = 5_000
 
 Progress = Callable[[float, str], None]
 
@@ -125,9 +133,6 @@ def prepare_rows(history: Mapping[str, Bars], interval_ms: int, rule: LabelRule,
 def _prepare_segment(bars: Bars, interval_ms: int, rule: LabelRule, costs: Costs) -> tuple[Any, ...]:
     matrix, found = compute_features(bars), compute_labels(bars, rule)
     usable = (found.labels != UNSETTLED) & ~np.isnan(matrix).all(axis=1)
-    last = np.full(len(bars), HOLD, dtype=np.int8)
-    settled = found.labels[: max(0, len(bars) - rule.horizon_bars)]
-    last[rule.horizon_bars :] = np.where(settled == UNSETTLED, HOLD, settled)
     closed_at = bars.open_time_ms + interval_ms
     return (
         matrix[usable],
@@ -135,11 +140,21 @@ def _prepare_segment(bars: Bars, interval_ms: int, rule: LabelRule, costs: Costs
         compute_uniqueness(found.labels, found.settled_at)[usable],
         closed_at[usable],
         closed_at[found.settled_at][usable],
-        last[usable],
+        _last_settled(found)[usable],
         found.forward_return[usable],
         compute_next_returns(bars)[usable],
         compute_side_costs(bars, costs)[usable],
     )
+
+
+def _last_settled(found: Labels) -> LabelArray:
+    """The label of the newest row whose label was known at each row's close; HOLD before one."""
+    rows = np.flatnonzero(found.labels != UNSETTLED)
+    newest = np.full(len(found.labels), -1)
+    np.maximum.at(newest, found.settled_at[rows], rows)
+    newest = np.maximum.accumulate(newest)
+    last: LabelArray = np.where(newest < 0, HOLD, found.labels[newest]).astype(np.int8)
+    return last
 
 
 def _refuse_one_class(labels: LabelArray) -> None:
@@ -179,8 +194,10 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
             f"are dropped; use more candles than {candles:,} or a smaller MODEL_HORIZON_BARS.",
         )
     try:
-        _look_for_leaks(history, request, rows, splits[-1], embargo, on_progress)
-        judged, importances = _walk(prepared, splits, forest_rule, embargo, rule.horizon_bars * len(history), on_progress)
+        _look_for_leaks(history, request, rows, splits, embargo, on_progress)
+        judged, importances = _walk(
+            prepared, splits, forest_rule, embargo, rule.horizon_bars * len(history), on_progress
+        )
         on_progress(0.8, f"Judging {len(judged):,} rows beside the baselines.")
         metrics = evaluate(judged, request["min_confidence"], request["candidates"])
         check_plausible(metrics)
@@ -195,10 +212,10 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
         "symbols": list(history),
         "interval": request["interval"],
         "label_rule": asdict(rule),
-        "window": _describe_window(history, request["interval_ms"], rows),
+        "window": describe_window(history, request["interval_ms"], rows),
         "forest": dict(request["forest"]),
         "hyperparameters": asdict(forest_rule),
-        "libraries": _libraries(),
+        "libraries": name_libraries(),
         "calibration": calibration.as_card(),
         "class_returns": _class_returns(prepared),
         "side_cost": float(prepared.side_costs.mean()),
@@ -206,7 +223,7 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
         "importances": importances,
         "drift": make_reference(rows.features, predictor.predict_batch(rows.features)),
         "comparison": _compare_with_champion(request["champion"], prepared, splits[-1], judged),
-        "warnings": _warnings(rows, metrics),
+        "warnings": list_warnings(rows, metrics),
     }
     return save_bundle(Path(request["folder"]), forest, card, datetime.fromisoformat(request["trained_at"]))
 
@@ -215,7 +232,7 @@ def _look_for_leaks(
     history: Mapping[str, Bars],
     request: dict[str, Any],
     rows: Rows,
-    split: Split,
+    splits: list[Split],
     embargo: int,
     on_progress: Progress,
 ) -> None:
@@ -225,7 +242,18 @@ def _look_for_leaks(
         check_closed(bars, request["interval_ms"], now_ms)
         longest = max(find_segments(bars.open_time_ms, request["interval_ms"]), key=lambda part: part.stop - part.start)
         check_features(compute_features, bars[longest])
-    check_shuffled(rows, split, ForestRule(**request["forest"]), embargo)
+        check_join(lambda part: _join(part, request), bars[longest][-_JOINED_BARS:], request["interval_ms"])
+    for split in splits:
+        check_split(rows, split, embargo)
+    check_shuffled(rows, splits[-1], ForestRule(**request["forest"]).seed)
+
+
+def _join(bars: Bars, request: dict[str, Any]) -> tuple[IntegerArray, FloatArray]:
+    costs = Costs(request["fee_bps"], request["slippage_bps"])
+    features, _, _, decided_at, *_ = _prepare_segment(
+        bars, request["interval_ms"], LabelRule(**request["label_rule"]), costs
+    )
+    return decided_at, features
 
 
 def _walk(
@@ -236,7 +264,7 @@ def _walk(
     for number, split in enumerate(splits):
         on_progress(
             0.15 + 0.6 * number / len(splits),
-            f"Fold {number + 1} of {len(splits)}: {len(split.train):,} rows teach, {len(split.test):,} newer ones judge.",
+            f"Fold {number + 1} of {len(splits)}: {len(split.train):,} rows teach, {len(split.test):,} newer judge.",
         )
         taught = prepared.rows.take(split.train)
         try:
@@ -244,8 +272,7 @@ def _walk(
         except ValueError as error:
             raise TrainingError("too_few_rows", f"Fold {number + 1} cannot be taught: {error}.") from error
         probabilities.append(predictor.predict_batch(prepared.rows.features[split.test]))
-        shares = np.bincount(taught.labels, minlength=len(CLASSES)) / len(taught)
-        priors.append(np.tile(shares, (len(split.test), 1)))
+        priors.append(np.tile(compute_prior(taught), (len(split.test), 1)))
     importances = _importances(predictor, prepared.rows.take(splits[-1].test), rule.seed)
     test = np.concatenate([split.test for split in splits])
     return prepared.judge(test, np.concatenate(probabilities), np.concatenate(priors), overlap_rows), importances
@@ -268,7 +295,7 @@ def _importances(predictor: Predictor, test: Rows, seed: int) -> list[dict[str, 
             dealt[:, column] = random.permutation(dealt[:, column])
             rises.append(log_losses(predictor.predict_batch(dealt), labels).mean() - base)
         found.append({"feature": name, "log_loss_rise": float(np.mean(rises)), "spread": float(np.std(rises))})
-    return sorted(found, key=lambda line: -line["log_loss_rise"])
+    return sorted(found, key=lambda line: -float(line["log_loss_rise"]))
 
 
 def _class_returns(prepared: Prepared) -> dict[str, float]:
@@ -299,60 +326,6 @@ def _compare_with_champion(
         comparison["champion_log_loss"] = float(log_losses(theirs, rows.labels[new]).mean())
         comparison["log_loss"] = float(log_losses(own[new], rows.labels[new]).mean())
     return comparison
-
-
-def _libraries() -> dict[str, str]:
-    return {"python": platform.python_version(), "numpy": np.__version__, "scikit-learn": sklearn.__version__}
-
-
-def _describe_window(history: Mapping[str, Bars], interval_ms: int, rows: Rows) -> dict[str, Any]:
-    gaps = [
-        {"symbol": symbol, "after": _iso(int(bars.open_time_ms[end - 1])), "missing": _missing(bars, end, interval_ms)}
-        for symbol, bars in history.items()
-        for end in (segment.stop for segment in find_segments(bars.open_time_ms, interval_ms)[:-1])
-    ]
-    counts = np.bincount(rows.labels, minlength=len(CLASSES)).tolist()
-    return {
-        "first_open_time": _iso(min(int(bars.open_time_ms[0]) for bars in history.values())),
-        "last_open_time": _iso(max(int(bars.open_time_ms[-1]) for bars in history.values())),
-        "taught_until_ms": int(rows.decided_at[-1]),
-        "candles": sum(len(bars) for bars in history.values()),
-        "rows": len(rows),
-        "gaps": len(gaps),
-        "largest_gaps": sorted(gaps, key=lambda gap: -gap["missing"])[:10],
-        "class_counts": dict(zip(CLASSES, counts, strict=True)),
-    }
-
-
-def _missing(bars: Bars, end: int, interval_ms: int) -> int:
-    return int(bars.open_time_ms[end] - bars.open_time_ms[end - 1]) // interval_ms - 1
-
-
-def _iso(milliseconds: int) -> str:
-    return datetime.fromtimestamp(milliseconds / 1_000, UTC).isoformat()
-
-
-def _warnings(rows: Rows, metrics: dict[str, Any]) -> list[str]:
-    warnings = [
-        f"The feature {name} never changes."
-        for name, spread in zip(FEATURE_NAMES, np.ptp(rows.features, axis=0), strict=True)
-        if spread == 0
-    ]
-    counts = np.bincount(rows.labels, minlength=len(CLASSES))
-    warnings += [f"No candle is {name}." for name, count in zip(CLASSES, counts, strict=True) if count == 0]
-    if metrics["verdict"]["blocks"] < 30:
-        warnings.append(
-            f"The {metrics['rows']:,} rows out of sample are {metrics['verdict']['blocks']} independent blocks: too few "
-            "to claim anything."
-        )
-    if metrics["edge"] == "none":
-        warnings.append("No edge: out of sample the model does not tell BUY from SELL better than chance.")
-    elif metrics["edge"] == "statistical":
-        warnings.append("The edge is statistical only: after fee and slippage it has not been shown to earn anything.")
-    error = metrics["calibration"]["error"]
-    if error["low"] is not None and error["low"] > 0.05:
-        warnings.append(f"Stated confidence was off by {error['value']:.1%} on average.")
-    return warnings
 
 
 def main(request_path: str, bars_path: str) -> int:

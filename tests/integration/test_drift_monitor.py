@@ -133,7 +133,8 @@ async def test_new_model_starts_without_the_doubts_about_the_old_one(service: Se
     bundle = service.strategy.bundle
     assert bundle is not None
     service.strategy.use(bundle)
-    assert (service.strategy.model_id, service.strategy.doubt) == (old, None)
+    assert service.strategy.model_id == old
+    assert not service.strategy.doubt
 
 
 def scored(minute: int, loss: float) -> ScoredDecision:

@@ -1,4 +1,4 @@
-"""What must not happen: the future in a feature, in a label's beginning or in a training row."""
+"""What must not happen: the future in a feature or in a training row."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ml.bars import Bars, FloatArray
-from ml.features import FEATURE_NAMES, LOOKBACK_BARS, compute_features, compute_newest_features
-from ml.labels import CLASSES, UNSETTLED, LabelRule, compute_labels
-from ml.splits import split_holdout
-from ml.training import TrainingError, prepare_rows, train
+from ml.features import LOOKBACK_BARS, compute_features, compute_newest_features
+from ml.labels import BUY, HOLD, LABEL_KINDS, LabelRule, compute_labels
+from ml.paper import Costs
+from ml.training import Prepared, TrainingError, prepare_rows
 
 MINUTE = 60_000
 
@@ -55,56 +55,68 @@ def test_features_of_a_price_twice_as_high_are_the_same_bits() -> None:
     assert compute_features(twice).tobytes() == compute_features(series).tobytes()
 
 
-@settings(max_examples=25, deadline=None)
-@given(seed=st.integers(0, 10**6), horizon=st.integers(1, 30), data=st.data())
-def test_label_depends_on_the_bars_of_its_horizon_only(seed: int, horizon: int, data: st.DataObject) -> None:
-    series, rule = walk(seed, 120), LabelRule(horizon, 0.1)
-    labels = compute_labels(series, rule)
-    number = data.draw(st.integers(0, 119 - horizon))
-    other = walk(seed + 1, 120)
-    mixed = {
-        name: np.concatenate(
-            (
-                getattr(other, name)[: number + 1],
-                getattr(series, name)[number + 1 : number + horizon + 1],
-                getattr(other, name)[number + horizon + 1 :],
-            )
-        )
-        for name in ("open", "high", "low", "close", "volume")
-    }
-    assert compute_labels(Bars(series.open_time_ms, **mixed), rule)[number] == labels[number]
-    forward = series.close[number + horizon] / series.open[number + 1] - 1
-    wanted = "BUY" if forward >= 0.001 else "SELL" if forward <= -0.001 else "HOLD"
-    assert CLASSES[labels[number]] == wanted
-    assert (labels[-horizon:] == UNSETTLED).all()
+COSTS = Costs(2.0, 3.0)
 
 
-@given(
-    gaps=st.lists(st.integers(1, 5), min_size=4, max_size=200),
-    horizon=st.integers(1, 40),
-    share=st.floats(0.05, 0.95),
-)
-def test_split_of_any_rows_keeps_every_training_label_before_the_test(
-    gaps: list[int], horizon: int, share: float
-) -> None:
-    decided = np.cumsum(np.array(gaps, dtype=np.int64))
-    split = split_holdout(decided, decided + horizon, share)
-    if len(split.train) and len(split.test):
-        assert np.max(decided[split.train] + horizon) < np.min(decided[split.test])
-    assert set(split.test.tolist()) == set(range(len(gaps) - len(split.test), len(gaps)))
+def prepare(bars: Bars | dict[str, Bars], rule: LabelRule) -> Prepared:
+    history = bars if isinstance(bars, dict) else {"BTCUSDT": bars}
+    return prepare_rows(history, MINUTE, rule, COSTS)
+
+
+def late(bars: Bars, start: int, minutes: int) -> Bars:
+    """The same candles, but from number `start` on so many minutes later."""
+    times = bars.open_time_ms + np.where(np.arange(len(bars)) >= start, minutes * MINUTE, 0)
+    return Bars(times, bars.open, bars.high, bars.low, bars.close, bars.volume)
+
+
+@pytest.mark.parametrize("kind", LABEL_KINDS)
+def test_rows_join_the_features_of_a_candle_with_its_own_label(kind: str) -> None:
+    bars, rule = walk(7, 400), LabelRule(6, 0.05, kind, 0.5)
+    prepared, features, found = prepare(bars, rule), compute_features(bars), compute_labels(bars, rule)
+    rows = prepared.rows
+    closed_at = bars.open_time_ms + MINUTE
+    numbers = np.searchsorted(closed_at, rows.decided_at)
+    assert numbers.tolist() == list(range(LOOKBACK_BARS - 1, 394))
+    assert rows.features.tobytes() == features[numbers].tobytes()
+    assert rows.labels.tolist() == found.labels[numbers].tolist()
+    assert rows.settled_at.tolist() == closed_at[found.settled_at[numbers]].tolist()
+    assert prepared.forward_returns.tobytes() == found.forward_return[numbers].tobytes()
+    earned = bars.open[numbers + 2] / bars.open[numbers + 1] - 1.0
+    assert prepared.next_returns.tobytes() == earned.tobytes()
+
+
+@pytest.mark.parametrize("kind", LABEL_KINDS)
+def test_last_label_is_the_newest_that_was_settled_by_then(kind: str) -> None:
+    bars, rule = walk(8, 300), LabelRule(6, 0.05, kind, 0.5)
+    prepared, found = prepare(bars, rule), compute_labels(bars, rule)
+    for number, decided_at in enumerate(prepared.rows.decided_at.tolist()):
+        bar = decided_at // MINUTE - 1
+        known = [row for row in range(300) if found.labels[row] >= 0 and found.settled_at[row] <= bar]
+        assert prepared.last_labels[number] == (found.labels[known[-1]] if known else HOLD)
 
 
 def test_rows_to_learn_from_never_reach_across_a_gap() -> None:
+    rule, series = LabelRule(5, 0.05), walk(5, 900)
+    broken = late(series, 400, 80)
+    whole, first, second = prepare(broken, rule), prepare(broken[:400], rule), prepare(broken[400:], rule)
+    for name in ("features", "labels", "weights", "decided_at", "settled_at"):
+        parts = [getattr(part.rows, name) for part in (first, second)]
+        assert getattr(whole.rows, name).tobytes() == np.concatenate(parts).tobytes()
+    assert whole.last_labels.tolist() == [*first.last_labels.tolist(), *second.last_labels.tolist()]
+    assert whole.series.tolist() == [0] * len(first.rows) + [1] * len(second.rows)
+
+
+def test_rows_of_several_symbols_are_in_the_order_of_time_and_each_its_own() -> None:
     rule = LabelRule(5, 0.05)
-    series = walk(5, 600)
-    times = series.open_time_ms.copy()
-    times[300:] += 80 * MINUTE
-    broken = Bars(times, series.open, series.high, series.low, series.close, series.volume)
-    features, labels, decided = prepare_rows(broken, MINUTE, rule)
-    first, second = prepare_rows(series[:300], MINUTE, rule), prepare_rows(broken[300:], MINUTE, rule)
-    assert features.tobytes() == np.concatenate((first[0], second[0])).tobytes()
-    assert labels.tolist() == [*first[1].tolist(), *second[1].tolist()]
-    assert decided.tolist() == [*first[2].tolist(), *(second[2] + 300).tolist()]
+    history = {"BTCUSDT": walk(1, 400), "ETHUSDT": walk(2, 400)}
+    both = prepare(history, rule)
+    assert (np.diff(both.rows.decided_at) >= 0).all()
+    for number, bars in enumerate(history.values()):
+        alone, own = prepare(bars, rule), np.flatnonzero(both.series == number)
+        taken = both.rows.take(own)
+        for name in ("features", "labels", "weights", "decided_at", "settled_at"):
+            assert getattr(taken, name).tobytes() == getattr(alone.rows, name).tobytes()
+        assert both.next_returns[own].tobytes() == alone.next_returns.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -112,27 +124,21 @@ def test_rows_to_learn_from_never_reach_across_a_gap() -> None:
 )
 def test_candles_that_cannot_teach_are_refused(bars: Bars, threshold: float, code: str) -> None:
     with pytest.raises(TrainingError) as refused:
-        prepare_rows(bars, MINUTE, LabelRule(5, threshold))
+        prepare(bars, LabelRule(5, threshold))
     assert refused.value.code == code
 
 
-def test_training_on_a_random_walk_claims_no_skill_worth_naming(tmp_path_factory: pytest.TempPathFactory) -> None:
-    from ml.bundle import load_bundle  # noqa: PLC0415 - used here only
+def test_price_that_is_no_number_is_refused() -> None:
+    series = walk(1, 600)
+    close = series.close.copy()
+    close[300] = np.nan
+    broken = Bars(series.open_time_ms, series.open, series.high, series.low, close, series.volume)
+    with pytest.raises(TrainingError) as refused:
+        prepare(broken, LabelRule(5, 0.1))
+    assert refused.value.code == "features_invalid"
 
-    request = {
-        "folder": str(tmp_path_factory.mktemp("models")),
-        "source": "simulated",
-        "symbol": "BTCUSDT",
-        "interval": "1m",
-        "interval_ms": MINUTE,
-        "horizon_bars": 5,
-        "threshold_percent": 0.15,
-        "trained_at": "2026-01-05T00:00:00+00:00",
-    }
-    heard: list[float] = []
-    card = load_bundle(train(walk(11, 4_000), request, lambda share, _words: heard.append(share))).card
-    assert card["metrics"]["skill"] < 0.01
-    assert card["metrics"]["rows"] == round(card["window"]["rows"] * 0.25)
-    assert sum(card["window"]["class_counts"].values()) == card["window"]["rows"]
-    assert card["features"] == list(FEATURE_NAMES)
-    assert heard == sorted(heard)
+
+def test_label_of_a_rise_is_a_buy() -> None:
+    price = np.array([100.0 * 1.001**bar for bar in range(400)])
+    rising = Bars(np.arange(400, dtype=np.int64) * MINUTE, price, price, price, price, price)
+    assert set(compute_labels(rising, LabelRule(5, 0.3)).labels[:-5].tolist()) == {BUY}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import pickle
 import subprocess
@@ -20,23 +21,24 @@ from hypothesis import strategies as st
 from sklearn.ensemble import RandomForestClassifier
 
 from ml.bars import FloatArray
-from ml.bundle import ARRAYS_NAME, CARD_NAME, BundleError, find_newest, load_bundle, save_bundle, set_aside
+from ml.bundle import (
+    ARRAYS_NAME,
+    CARD_NAME,
+    BundleError,
+    find_newest,
+    fits_request,
+    load_bundle,
+    save_bundle,
+    set_aside,
+)
+from ml.calibration import Calibration
 from ml.features import FEATURE_NAMES
 from ml.forest import ForestRule, fit_forest, forest_arrays
 from ml.predictor import ForestArrays, Predictor
+from tests.support.models import make_card
 
 TRAINED_AT = datetime(2026, 1, 5, 12, 30, 15, tzinfo=UTC)
-CARD: dict[str, Any] = {
-    "source": "simulated",
-    "symbols": ["BTCUSDT"],
-    "interval": "1m",
-    "label_rule": {"horizon_bars": 5, "threshold_percent": 0.5},
-    "window": {},
-    "hyperparameters": {},
-    "libraries": {},
-    "metrics": {},
-    "warnings": [],
-}
+CARD: dict[str, Any] = make_card()
 
 
 def made_forest(seed: int, classes: tuple[int, ...] = (0, 1, 2), *, missing: bool = False) -> RandomForestClassifier:
@@ -135,8 +137,6 @@ def test_bundle_of_the_same_rows_is_the_same_bytes(tmp_path: Path) -> None:
 
 def rewrite(path: Path, change: Callable[[dict[str, np.ndarray[Any, Any]], dict[str, Any]], None]) -> None:
     """Change a bundle and make its card vouch for the change, as a forger would."""
-    import hashlib  # noqa: PLC0415 - used here only
-
     card = json.loads((path / CARD_NAME).read_text())
     with np.load(path / ARRAYS_NAME) as stored:
         arrays = {name: stored[name].copy() for name in stored.files}
@@ -144,7 +144,8 @@ def rewrite(path: Path, change: Callable[[dict[str, np.ndarray[Any, Any]], dict[
     buffer = BytesIO()
     np.savez(buffer, **arrays)
     (path / ARRAYS_NAME).write_bytes(buffer.getvalue())
-    card["sha256"] = hashlib.sha256(buffer.getvalue()).hexdigest()
+    calibration = json.dumps(card["calibration"], sort_keys=True).encode()
+    card["sha256"] = hashlib.sha256(buffer.getvalue() + calibration).hexdigest()
     (path / CARD_NAME).write_text(json.dumps(card))
 
 
@@ -171,6 +172,11 @@ FORGERIES: dict[str, Callable[[dict[str, np.ndarray[Any, Any]], dict[str, Any]],
     "depth too small": lambda _, card: card.update(depth=0),
     "depth endless": lambda _, card: card.update(depth=10**9),
     "depth no number": lambda _, card: card.update(depth="3"),
+    "calibration of no method": lambda _, card: card.update(calibration={"method": "other"}),
+    "calibration without end": lambda _, card: card["calibration"].update(beta=1e9),
+    "calibration no number": lambda _, card: card["calibration"].update(beta="1"),
+    "calibration nan": lambda _, card: card["calibration"].update(direction=float("nan")),
+    "calibration of more numbers": lambda _, card: card["calibration"].update(gamma=1.0),
 }
 
 
@@ -213,6 +219,13 @@ DAMAGES: dict[str, tuple[str, Callable[[Path], object]]] = {
     "other classes": ("mismatched", lambda path: edit_card(path, classes=["BUY", "HOLD", "SELL"])),
     "another's card": ("altered", lambda path: edit_card(path, model_id="forest-other")),
     "time without a zone": ("invalid", lambda path: edit_card(path, trained_at="2026-01-01T00:00:00")),
+    "other temperature": ("altered", lambda path: edit_card(path, calibration={"method": "temperature", "beta": 9.0})),
+    "no calibration": ("invalid", lambda path: edit_card(path, calibration=None)),
+    "calibration emptied": ("altered", lambda path: edit_card(path, calibration={})),
+    "no drift": ("invalid", lambda path: edit_card(path, drift=None)),
+    "no side cost": ("invalid", lambda path: edit_card(path, side_cost=None)),
+    "no class returns": ("invalid", lambda path: edit_card(path, class_returns=[])),
+    "card of the last version": ("mismatched", lambda path: edit_card(path, card_version=1)),
     "no metrics": ("invalid", lambda path: edit_card(path, metrics=None)),
 }
 
@@ -253,6 +266,49 @@ def test_newest_fitting_bundle_is_found_and_broken_ones_are_reported(tmp_path: P
     assert len(rejected) == 1
     assert foreign.exists()
     assert old.exists()
+
+
+def test_calibration_saved_and_loaded_is_the_same(tmp_path: Path) -> None:
+    fitted = Calibration(
+        "sigmoid", slopes=(-0.1, 1 / 3, 2.0), intercepts=(1e-9, -7.7, 0.2), direction=0.3, buy_share=0.6
+    )
+    path = save_bundle(tmp_path, forest_arrays(made_forest(3)), CARD | {"calibration": fitted.as_card()}, TRAINED_AT)
+    assert load_bundle(path).calibration == fitted
+
+
+def test_bundle_of_another_calibration_has_another_name(tmp_path: Path) -> None:
+    forest = forest_arrays(made_forest(3))
+    cards = [CARD | {"calibration": Calibration(beta=beta).as_card()} for beta in (0.5, 0.6)]
+    assert len({save_bundle(tmp_path, forest, card, TRAINED_AT) for card in cards}) == 2
+
+
+REQUEST: dict[str, Any] = {
+    "source": "simulated",
+    "interval": "1m",
+    "symbols": ["BTCUSDT"],
+    "label_rule": {"horizon_bars": 5, "threshold_percent": 0.1},
+    "forest": {"trees": 1},
+}
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        ({}, True),
+        ({"forest": {}}, False),
+        ({"label_rule": {"horizon_bars": 5, "threshold_percent": 0.1, "kind": "volatility"}}, False),
+        ({"label_rule": {"horizon_bars": 6, "threshold_percent": 0.1}}, False),
+        ({"source": "binance"}, False),
+        ({"interval": "5m"}, False),
+        ({"symbols": ["BTCUSDT", "ETHUSDT"]}, False),
+        ({"forest": {"trees": 2}}, False),
+        ({"forest": {"depth": 5}}, False),
+    ],
+    ids=str,
+)
+def test_model_fits_a_request_for_the_same_market_and_rules_only(changes: dict[str, Any], fits: bool) -> None:
+    card = CARD | {name: REQUEST[name] for name in ("label_rule", "forest")}
+    assert fits_request(card, REQUEST | changes) is fits
 
 
 def test_archive_that_unpacks_to_too_much_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

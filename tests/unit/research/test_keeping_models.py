@@ -52,7 +52,12 @@ class MakeKeeper(Protocol):
     """Makes a keeper of models, and the strategy it serves."""
 
     def __call__(
-        self, *, failures: int = 0, threshold: float = 0.1, clock: SimulatedClock = CLOCK
+        self,
+        *,
+        failures: int = 0,
+        threshold: float = 0.1,
+        clock: SimulatedClock = CLOCK,
+        symbols: tuple[str, ...] = ("BTCUSDT",),
     ) -> tuple[ModelKeeper, ForestStrategy]: ...
 
 
