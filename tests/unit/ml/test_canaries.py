@@ -40,12 +40,14 @@ def next_return(bars: Bars) -> FloatArray:
 
 def centred_mean(bars: Bars) -> FloatArray:
     """A moving average whose window lies around the bar."""
-    return np.convolve(bars.close, np.full(11, 1 / 11), mode="same")
+    mean: FloatArray = np.convolve(bars.close, np.full(11, 1 / 11), mode="same")
+    return mean
 
 
 def scaled_by_the_whole(bars: Bars) -> FloatArray:
     """A close scaled by the mean and deviation of the whole series."""
-    return (bars.close - bars.close.mean()) / bars.close.std()
+    scaled: FloatArray = (bars.close - bars.close.mean()) / bars.close.std()
+    return scaled
 
 
 def highest_of_all(bars: Bars) -> FloatArray:

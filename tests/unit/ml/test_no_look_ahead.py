@@ -139,6 +139,6 @@ def test_price_that_is_no_number_is_refused() -> None:
 
 
 def test_label_of_a_rise_is_a_buy() -> None:
-    price = 100.0 * 1.001 ** np.arange(400)
+    price: FloatArray = 100.0 * np.power(1.001, np.arange(400.0))
     rising = Bars(np.arange(400, dtype=np.int64) * MINUTE, price, price, price, price, price)
     assert set(compute_labels(rising, LabelRule(5, 0.3)).labels[:-5].tolist()) == {BUY}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -61,7 +63,7 @@ def test_folds_follow_each_other_and_no_training_label_reaches_into_its_test(
         assert_keeps_time(split, decided_at, settled_at, embargo)
     judged = [row for split in splits for row in split.test.tolist()]
     assert judged == sorted(set(judged))
-    for before, after in zip(splits, splits[1:], strict=False):
+    for before, after in pairwise(splits):
         assert decided_at[before.test].max() < decided_at[after.test].min()
         assert set(before.train.tolist()) <= set(after.train.tolist())
 
