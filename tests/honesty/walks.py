@@ -23,14 +23,16 @@ def draw_returns(kind: str, bars: int, seed: int) -> FloatArray:
     random = np.random.default_rng([KINDS.index(kind), seed])
     if kind == "heavy_tailed":
         # Student's t with 3 degrees of freedom, whose variance is 3.
-        return BAR_VOLATILITY * random.standard_t(3, bars) / np.sqrt(3.0)
+        tails: FloatArray = BAR_VOLATILITY * random.standard_t(3, bars) / np.sqrt(3.0)
+        return tails
     noise = random.standard_normal(bars)
     if kind == "garch":
         return _garch(noise)
     if kind == "seasonal":
         # Three times as busy at its height as at its calmest, once a day.
         hours = 1.0 + 0.5 * np.sin(2 * np.pi * np.arange(bars) / 1_440)
-        return BAR_VOLATILITY * noise * hours / np.sqrt(1.125)
+        seasons: FloatArray = BAR_VOLATILITY * noise * hours / np.sqrt(1.125)
+        return seasons
     return BAR_VOLATILITY * noise
 
 
@@ -39,7 +41,7 @@ def make_walk(kind: str, bars: int, seed: int = 0) -> Bars:
     return make_bars(draw_returns(kind, bars, seed), seed)
 
 
-def make_planted(strength_bps: float, bars: int, seed: int = 0, memory: int = 15) -> Bars:
+def make_planted(strength_bps: float, bars: int, seed: int = 0, memory: int = 5) -> Bars:
     """A gaussian walk that goes on: each return has a drift with the sign of the last `memory` returns' sum."""
     noise = draw_returns("gaussian", bars, seed).tolist()
     closes = [0.0] * (bars + 1)

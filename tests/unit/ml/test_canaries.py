@@ -40,7 +40,8 @@ def next_return(bars: Bars) -> FloatArray:
 
 def centred_mean(bars: Bars) -> FloatArray:
     """A moving average whose window lies around the bar."""
-    return np.convolve(bars.close, np.full(11, 1 / 11), mode="same")
+    mean: FloatArray = np.convolve(bars.close, np.full(11, 1 / 11), mode="same")
+    return mean
 
 
 def scaled_by_the_whole(bars: Bars) -> FloatArray:
