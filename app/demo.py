@@ -24,7 +24,7 @@ START = datetime(2026, 1, 5, tzinfo=UTC)
 """Where the demonstration's clock starts."""
 
 TRAINING_CANDLES = 40_000
-"""Four weeks: in one, luck outweighs the pattern that the simulated market has."""
+"""Four weeks, unless TRAINING_KLINES is set: in one, luck outweighs the pattern that the simulated market has."""
 
 Progress = Callable[[str, float], None]
 """Hears what is being done, and how far it is from 0 to 1."""
@@ -68,13 +68,14 @@ async def run_demo(settings: Settings, cycles: int, on_progress: Progress) -> De
     with tempfile.TemporaryDirectory(prefix="papertape-demo-") as scratch:
         clock = SimulatedClock(START)
         numbers = itertools.count(1)
+        is_set = "training_klines" in settings.model_fields_set
         own = settings.model_copy(
             update={
                 "market_source": MarketSource.SIMULATED,
                 "database_url": SecretStr(f"sqlite:///{Path(scratch, 'demo.db')}"),
                 "model_path": Path(scratch, "models"),
                 "default_interval": Interval.M1,
-                "training_klines": TRAINING_CANDLES,
+                "training_klines": settings.training_klines if is_set else TRAINING_CANDLES,
             }
         )
         service = build_service(own, clock, lambda: f"demo-{next(numbers)}")

@@ -21,6 +21,7 @@ CALIBRATION_FRACTION = 0.2
 """The newest share of the rows, on which no tree is grown: what the forest says there is compared with what came."""
 
 _SHARPENING_LABELS = 50
+_ROWS_FOR_ALL_CORES = 20_000  # with fewer, handing trees out takes as long as growing them
 _TRUSTED_LABELS = 20
 _LEAST_BETA = 1e-6
 
@@ -128,7 +129,7 @@ def fit_forest(
         max_samples=drawn,
         class_weight=None if rule.class_weight == "none" else rule.class_weight,
         random_state=rule.seed,
-        n_jobs=-1,
+        n_jobs=-1 if len(labels) >= _ROWS_FOR_ALL_CORES else 1,
     )
     return forest.fit(features, labels, sample_weight=weights)
 

@@ -318,7 +318,18 @@ def test_cycle_loop_survives_an_exchange_that_goes_away_and_ends_when_asked(plac
 
 def test_demo_of_the_same_seed_is_the_same_bytes_and_leaves_no_traces(tmp_path: Path) -> None:
     first, again = (
-        run(tmp_path, "demo", "--cycles", "60", "--seed", "3", "--json", PYTHONHASHSEED=seed, TZ=zone)
+        run(
+            tmp_path,
+            "demo",
+            "--cycles",
+            "60",
+            "--seed",
+            "3",
+            "--json",
+            PYTHONHASHSEED=seed,
+            TZ=zone,
+            TRAINING_KLINES="1500",
+        )
         for seed, zone in (("1", "Pacific/Apia"), ("2", "America/New_York"))
     )
 
