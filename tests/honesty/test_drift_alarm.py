@@ -41,12 +41,12 @@ def share_of_alarms(kind: str, taught: int, seeds: range) -> float:
 def rows_until_heard(kind: str, taught: int, seed: int, moved: list[str]) -> int:
     """How many rows after a shift of these features by one standard deviation the alarm is given."""
     reference, features, said = make_market(kind, taught, seed)
-    at = taught + reference["window_rows"]
+    at = taught + int(reference["window_rows"])
     for name in moved:
         column = FEATURE_NAMES.index(name)
         features[at:, column] += features[:taught, column].std()
     heard = (end for end in range(at, len(features), 10) if score(reference, features, said, end) > LIMIT)
-    return int(next(heard, len(features))) - at
+    return next(heard, len(features)) - at
 
 
 @pytest.mark.parametrize("kind", ["gaussian", "garch"])

@@ -23,7 +23,7 @@ MEASURED: dict[str, dict[str, Any]] = {
             "horizon_bars": 5,
             "threshold_percent": 0.1,
             "kind": "triple_barrier",
-            "volatility_multiple": 0.6,
+            "volatility_multiple": 1.0,
         }
     },
 }
@@ -50,7 +50,9 @@ def assert_honest(cards: list[dict[str, Any]], most: int) -> None:
     assert len(cards) - edges.count("none") <= most
     assert np.mean([coverage(card) for card in cards]) < MOST_COVERAGE
     earned = [card["metrics"]["competitors"]["model"]["net_return"] for card in cards]
-    assert np.mean(earned) <= 0.0
+    # Few walks let anything pass, so that one lucky trade can be all that their mean is made of.
+    assert np.mean(earned) <= 3.0 * np.std(earned) / np.sqrt(len(earned))
+    assert sum(card["metrics"]["net_return_bps"]["low"] > 0.0 for card in cards) <= most
     assert all(card["metrics"]["verdict"]["blocks"] > 100 for card in cards)
 
 

@@ -48,8 +48,8 @@ def test_signal_twice_as_strong_as_the_costs_is_found_claimed_and_traded(tmp_pat
     assert_strong_is_traded(cards_of(tmp_path, 2.0, range(2), 6_000))
 
 
-def test_signal_weaker_than_the_costs_is_claimed_but_never_as_tradable(tmp_path: Path) -> None:
-    cards = cards_of(tmp_path, 0.75, range(2), 8_000)
+def test_signal_no_stronger_than_the_costs_is_claimed_but_not_as_tradable(tmp_path: Path) -> None:
+    cards = cards_of(tmp_path, 1.0, range(2), 8_000)
     assert edges(cards) == ["statistical", "statistical"]
     assert any("The edge is statistical only" in warning for card in cards for warning in card["warnings"])
 
@@ -67,7 +67,7 @@ def test_strong_signals_are_found_claimed_and_traded_every_time(tmp_path: Path) 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("multiple", "found"), [(0.25, 0.0), (0.5, 0.3), (0.75, 0.9)])
+@pytest.mark.parametrize(("multiple", "found"), [(0.25, 0.0), (0.5, 0.0), (0.75, 0.4)])
 def test_weak_signals_are_never_called_tradable(multiple: float, found: float, tmp_path: Path) -> None:
     claims = edges(cards_of(tmp_path, multiple, range(100, 112), 8_000))
     assert claims.count("tradable") == 0

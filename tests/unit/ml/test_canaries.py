@@ -52,8 +52,8 @@ def scaled_by_the_whole(bars: Bars) -> FloatArray:
 
 def highest_of_all(bars: Bars) -> FloatArray:
     """A close as a share of the highest high, the future ones too."""
-    shares: FloatArray = bars.close / bars.high.max()
-    return shares
+    share: FloatArray = bars.close / bars.high.max()
+    return share
 
 
 def target_echo(bars: Bars) -> FloatArray:
