@@ -53,7 +53,7 @@ bench: $(VENV)/.dev ## Measure speed and size (benchmarks/README.md)
 	@exec $(PY) -m benchmarks
 
 lock: $(VENV)/.dev ## Turn the requirements*.in into lock files; needs the network
-	@set -e; for name in requirements requirements-dev; do \
+	@set -e; for name in requirements requirements-dask requirements-dev; do \
 	    $(VENV)/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 $(UPGRADE) \
 	        $$name.in -o $$name.txt; \
 	done

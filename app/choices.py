@@ -70,6 +70,7 @@ def make_spec(settings: Settings) -> ModelSpec:
             "fee_bps": float(settings.fee_bps),
             "slippage_bps": float(settings.slippage_bps),
         },
+        backend=settings.training_backend,
         maximum_age=timedelta(days=settings.model_maximum_age_days),
         retrain_every=timedelta(hours=settings.retrain_hours) if settings.retrain_hours else None,
     )

@@ -24,6 +24,7 @@ MINIMUM_KEY_CHARACTERS = 16
 """The shortest API key that is accepted."""
 
 _HOST_NAME = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*")
+_SCHEDULER = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]_-]+:[0-9]{1,5}")
 _SHOWN_CHARACTERS = 60
 _WORDS = {
     "string_pattern_mismatch": "must be 5 to 20 capital letters and digits, such as BTCUSDT",
@@ -148,6 +149,13 @@ class Settings(BaseSettings):
         ge=500,
         le=1_000_000,
         description="How many recent candles a training uses; fewer when the exchange has fewer.",
+    )
+    training_backend: str = Field(
+        "loky",
+        description=(
+            "loky (this machine's cores), or the address of a Dask scheduler such as tcp://10.0.0.5:8786 "
+            "(needs requirements-dask.txt)."
+        ),
     )
     model_maximum_age_days: float = Field(
         7,
@@ -277,6 +285,13 @@ class Settings(BaseSettings):
             raise ValueError("must start with sqlite:/// or postgresql://")
         if url.removeprefix("sqlite:///") in ("", ":memory:"):
             raise ValueError("must name a file, such as sqlite:///./trading.db; books in memory would not last")
+        return value
+
+    @field_validator("training_backend")
+    @classmethod
+    def _known_backend(cls, value: str) -> str:
+        if value != "loky" and not _SCHEDULER.fullmatch(value):
+            raise ValueError("must be loky or the address of a Dask scheduler, such as tcp://10.0.0.5:8786")
         return value
 
     @field_validator("allowed_hosts")

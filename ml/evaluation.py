@@ -92,6 +92,7 @@ def evaluate(judged: Judged, min_confidence: float, candidates: int = 1, seed: i
     said = judged.probabilities.argmax(axis=1)
     return {
         "rows": len(judged),
+        "min_confidence": min_confidence,
         "class_counts": dict(zip(CLASSES, np.bincount(judged.labels, minlength=_N).tolist(), strict=True)),
         "competitors": competitors,
         "skill": _plain(skill),

@@ -20,6 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ml.backend import BackendError, run_calls
 from ml.bars import Bars, FloatArray, IntegerArray, find_segments, load_bars
 from ml.bundle import BundleError, find_newest, fits_request, load_bundle, save_bundle
 from ml.canaries import (
@@ -78,6 +79,7 @@ class Prepared:
         forward_returns: What the labels are about, fractions.
         next_returns: What holding earns until the next bar, fractions.
         side_costs: What one side of a trade costs, fractions.
+        overlap_rows: Over how many rows labels overlap: the horizon, times the number of symbols.
     """
 
     rows: Rows
@@ -86,8 +88,9 @@ class Prepared:
     forward_returns: FloatArray
     next_returns: FloatArray
     side_costs: FloatArray
+    overlap_rows: int
 
-    def judge(self, test: IntegerArray, probabilities: FloatArray, priors: FloatArray, overlap_rows: int) -> Judged:
+    def judge(self, test: IntegerArray, probabilities: FloatArray, priors: FloatArray) -> Judged:
         """The rows `test` with what was said of them."""
         return Judged(
             probabilities=probabilities,
@@ -97,7 +100,7 @@ class Prepared:
             series=self.series[test],
             next_returns=self.next_returns[test],
             side_costs=self.side_costs[test],
-            overlap_rows=overlap_rows,
+            overlap_rows=self.overlap_rows,
         )
 
 
@@ -127,7 +130,9 @@ def prepare_rows(history: Mapping[str, Bars], interval_ms: int, rule: LabelRule,
     if not np.isfinite(rows.features).all():
         raise TrainingError("features_invalid", "A feature of the candles is not finite.")
     _refuse_one_class(rows.labels)
-    return Prepared(rows, series[order], *(column[order] for column in judging))
+    last_labels, forward_returns, next_returns, side_costs = (column[order] for column in judging)
+    overlap_rows = rule.horizon_bars * len(history)
+    return Prepared(rows, series[order], last_labels, forward_returns, next_returns, side_costs, overlap_rows)
 
 
 def _prepare_segment(bars: Bars, interval_ms: int, rule: LabelRule, costs: Costs) -> tuple[Any, ...]:
@@ -171,8 +176,9 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
 
     Args:
         history: Symbol to closed candles, oldest first; gaps are allowed.
-        request: folder, source, interval, interval_ms, label_rule, forest, min_confidence, fee_bps, slippage_bps,
-            trained_at, candidates, and champion (the path of the bundle to compare with, or None).
+        request: folder, source, symbols, interval, interval_ms, label_rule, forest, min_confidence, fee_bps,
+            slippage_bps, trained_at, candidates, backend (as `ml.backend.run_calls` takes it), and champion (the path
+            of the bundle to compare with, or None).
         on_progress: Hears how far the work is (0 to 1) and what it does.
 
     Raises:
@@ -195,16 +201,16 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
         )
     try:
         _look_for_leaks(history, request, rows, splits, embargo, on_progress)
-        judged, importances = _walk(
-            prepared, splits, forest_rule, embargo, rule.horizon_bars * len(history), on_progress
-        )
+        judged, importances = _walk(prepared, splits, forest_rule, embargo, request["backend"], on_progress)
         on_progress(0.8, f"Judging {len(judged):,} rows beside the baselines.")
         metrics = evaluate(judged, request["min_confidence"], request["candidates"])
         check_plausible(metrics)
     except LeakError as error:
         raise TrainingError(error.code, str(error)) from error
+    except BackendError as error:
+        raise TrainingError("backend_unusable", str(error)) from error
     on_progress(0.9, f"Fitting the forest on the newest of all {len(rows):,} rows.")
-    forest, calibration = fit_calibrated(rows, forest_rule, embargo)
+    ((forest, calibration),) = run_calls(fit_calibrated, [(rows, forest_rule, embargo)], request["backend"], 0)
     predictor = Predictor(forest, calibration)
     on_progress(0.97, "Writing the bundle.")
     card = {
@@ -257,25 +263,35 @@ def _join(bars: Bars, request: dict[str, Any]) -> tuple[IntegerArray, FloatArray
 
 
 def _walk(
-    prepared: Prepared, splits: list[Split], rule: ForestRule, embargo: int, overlap_rows: int, on_progress: Progress
+    prepared: Prepared, splits: list[Split], rule: ForestRule, embargo: int, backend: str, on_progress: Progress
 ) -> tuple[Judged, list[dict[str, Any]]]:
     """What models say of rows that came after all that taught them, and what the newest of them looks at."""
-    probabilities, priors = [], []
-    for number, split in enumerate(splits):
-        on_progress(
-            0.15 + 0.6 * number / len(splits),
-            f"Fold {number + 1} of {len(splits)}: {len(split.train):,} rows teach, {len(split.test):,} newer judge.",
-        )
-        taught = prepared.rows.take(split.train)
-        try:
-            predictor = fit_predictor(taught, rule, embargo)
-        except ValueError as error:
-            raise TrainingError("too_few_rows", f"Fold {number + 1} cannot be taught: {error}.") from error
-        probabilities.append(predictor.predict_batch(prepared.rows.features[split.test]))
-        priors.append(np.tile(compute_prior(taught), (len(split.test), 1)))
-    importances = _importances(predictor, prepared.rows.take(splits[-1].test), rule.seed)
+    folds: list[tuple[Predictor, FloatArray, FloatArray]] = []
+    calls = [(prepared.rows, split, rule, embargo) for split in splits]
+    for fold in run_calls(fit_fold, calls, backend, len(prepared.rows)):
+        taught, judged = len(splits[len(folds)].train), len(fold[1])
+        folds.append(fold)
+        words = f"Fold {len(folds)} of {len(splits)}: {taught:,} rows taught, {judged:,} newer ones judged."
+        on_progress(0.15 + 0.6 * len(folds) / len(splits), words)
+    importances = _importances(folds[-1][0], prepared.rows.take(splits[-1].test), rule.seed)
+    said = np.concatenate([said for _, said, _ in folds])
+    priors = np.concatenate([np.tile(prior, (len(said), 1)) for _, said, prior in folds])
     test = np.concatenate([split.test for split in splits])
-    return prepared.judge(test, np.concatenate(probabilities), np.concatenate(priors), overlap_rows), importances
+    return prepared.judge(test, said, priors), importances
+
+
+def fit_fold(rows: Rows, split: Split, rule: ForestRule, embargo: int) -> tuple[Predictor, FloatArray, FloatArray]:
+    """Teach a model with one fold; what it says of the rows that judge it, and the shares of its classes.
+
+    Raises:
+        TrainingError: `too_few_rows`.
+    """
+    taught = rows.take(split.train)
+    try:
+        predictor = fit_predictor(taught, rule, embargo)
+    except ValueError as error:
+        raise TrainingError("too_few_rows", f"A fold of {len(taught)} rows cannot be taught: {error}.") from error
+    return predictor, predictor.predict_batch(rows.features[split.test]), compute_prior(taught)
 
 
 def _importances(predictor: Predictor, test: Rows, seed: int) -> list[dict[str, Any]]:

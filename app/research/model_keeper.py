@@ -43,6 +43,7 @@ class ModelSpec:
         forest: The fields of `ml.forest.ForestRule` that are not left as they are.
         training_bars: How many recent candles of each symbol are used.
         gate: min_confidence, fee_bps and slippage_bps, by which the model is judged.
+        backend: Where it is trained, as `ml.backend.run_calls` takes it.
         maximum_age: From when on a model is old.
         retrain_every: How often a challenger is trained; None for never.
     """
@@ -54,6 +55,7 @@ class ModelSpec:
     forest: Mapping[str, Any]
     training_bars: int
     gate: Mapping[str, float]
+    backend: str
     maximum_age: timedelta
     retrain_every: timedelta | None = None
 
@@ -322,6 +324,7 @@ class ModelKeeper:
             "interval_ms": spec.interval.milliseconds,
             "trained_at": self._clock.now().isoformat(),
             "fresh_seconds": 600,
+            "backend": spec.backend,
             "candidates": await self._models.count_candidates(self._history.source, spec.interval.value, wanted),
             "champion": str(champion.path.resolve()) if champion else None,
         }

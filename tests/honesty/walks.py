@@ -82,6 +82,7 @@ def train_card(folder: Path, bars: Bars, **changes: Any) -> dict[str, Any]:
         "trained_at": "2030-01-01T00:00:00+00:00",
         "candidates": 1,
         "champion": None,
+        "backend": "loky",
     }
     path = train({"BTCUSDT": bars}, request | changes, lambda _share, _words: None)
     card: dict[str, Any] = json.loads((path / "card.json").read_text())

@@ -120,6 +120,7 @@ BAD_VALUES = [
     ("MODEL_CLASS_WEIGHT", "heavy", "'none' or 'balanced'"),
     ("MODEL_CALIBRATION", "platt", "'temperature', 'sigmoid' or 'isotonic'"),
     ("TRAINING_SYMBOLS", "btc", "capital letters and digits"),
+    ("TRAINING_BACKEND", "spark://somewhere:1", "loky or the address of a Dask scheduler"),
     ("RETRAIN_HOURS", "-1", "greater than or equal to 0"),
     ("REQUIRE_EDGE", "perhaps", "valid boolean"),
     ("REQUIRE_POSITIVE_RETURN", "perhaps", "valid boolean"),

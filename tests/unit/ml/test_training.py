@@ -30,6 +30,7 @@ REQUEST: dict[str, Any] = {
     "trained_at": "2030-01-01T00:00:00+00:00",
     "candidates": 1,
     "champion": None,
+    "backend": "loky",
 }
 
 

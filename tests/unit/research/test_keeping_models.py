@@ -81,6 +81,7 @@ async def made_keeper(tmp_path: Path, sqlite_database: Database) -> MakeKeeper:
             forest={},
             training_bars=1_500,
             gate={"min_confidence": 0.45, "fee_bps": 2.0, "slippage_bps": 3.0},
+            backend="loky",
             maximum_age=timedelta(days=7),
             retrain_every=timedelta(days=1),
         )

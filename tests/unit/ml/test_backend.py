@@ -1,0 +1,57 @@
+"""Folds give the same numbers wherever they are fitted: here, in processes of joblib's, on a Dask cluster."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from distributed import LocalCluster
+
+import ml.backend
+from ml.backend import BackendError, run_calls
+from ml.training import TrainingError, train
+from tests.support.models import walk_bars
+from tests.unit.ml.test_training import REQUEST
+
+
+def add(first: int, second: int) -> int:
+    return first + second
+
+
+def trained(folder: Path, backend: str) -> dict[str, Any]:
+    request = REQUEST | {"folder": str(folder), "backend": backend}
+    heard: list[float] = []
+    path = train({"BTCUSDT": walk_bars(1_200)}, request, lambda share, _words: heard.append(share))
+    assert heard == sorted(heard)
+    card: dict[str, Any] = json.loads((path / "card.json").read_text())
+    return card
+
+
+def test_calls_come_back_in_their_order_whatever_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = [(number, 10 * number) for number in range(7)]
+    alone = list(run_calls(add, calls, "loky", 10))
+    monkeypatch.setattr(ml.backend, "LOKY_ROWS", 0)
+    assert alone == list(run_calls(add, calls, "loky", 10)) == [11 * number for number in range(7)]
+
+
+@pytest.mark.filterwarnings("default")  # of Dask's own
+def test_training_on_a_dask_cluster_of_two_gives_the_same_model(tmp_path: Path) -> None:
+    here = trained(tmp_path / "here", "loky")
+    with LocalCluster(  # type: ignore[no-untyped-call]
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+    ) as cluster:
+        there = trained(tmp_path / "there", cluster.scheduler_address)
+    assert there == here
+    assert np.isfinite(there["metrics"]["skill"]["value"])
+
+
+def test_backend_that_nobody_answers_at_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ml.backend, "_CONNECT_SECONDS", 0.3)
+    with pytest.raises(BackendError, match="No Dask scheduler answers at TRAINING_BACKEND=tcp"):
+        list(run_calls(add, [(1, 2)], "tcp://127.0.0.1:1", 10))
+    with pytest.raises(TrainingError) as refused:
+        trained(tmp_path, "tcp://127.0.0.1:1")
+    assert refused.value.code == "backend_unusable"
