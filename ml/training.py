@@ -37,6 +37,7 @@ from ml.drift import make_reference
 from ml.evaluation import Judged, evaluate, log_losses
 from ml.features import FEATURE_NAMES, compute_features
 from ml.forest import ForestRule, Rows, compute_prior, fit_calibrated, fit_predictor
+from ml.importance import measure_importances
 from ml.labels import CLASSES, HOLD, UNSETTLED, LabelArray, LabelRule, Labels, compute_labels, compute_uniqueness
 from ml.paper import Costs, compute_next_returns, compute_side_costs
 from ml.predictor import Predictor
@@ -53,8 +54,6 @@ FOLDS: Final = 5
 EMBARGO_FRACTION: Final = 0.01
 """The share of the training's span that lies between the last label that teaches and the first row that judges."""
 
-_IMPORTANCE_ROWS = 5_000
-_IMPORTANCE_REPEATS = 3
 _JOINED_BARS = 5_000
 
 Progress = Callable[[float, str], None]
@@ -273,7 +272,8 @@ def _walk(
         folds.append(fold)
         words = f"Fold {len(folds)} of {len(splits)}: {taught:,} rows taught, {judged:,} newer ones judged."
         on_progress(0.15 + 0.6 * len(folds) / len(splits), words)
-    importances = _importances(folds[-1][0], prepared.rows.take(splits[-1].test), rule.seed)
+    judges = prepared.rows.take(splits[-1].test)
+    importances = measure_importances(folds[-1][0], judges.features, judges.labels, rule.seed)
     said = np.concatenate([said for _, said, _ in folds])
     priors = np.concatenate([np.tile(prior, (len(said), 1)) for _, said, prior in folds])
     test = np.concatenate([split.test for split in splits])
@@ -292,26 +292,6 @@ def fit_fold(rows: Rows, split: Split, rule: ForestRule, embargo: int) -> tuple[
     except ValueError as error:
         raise TrainingError("too_few_rows", f"A fold of {len(taught)} rows cannot be taught: {error}.") from error
     return predictor, predictor.predict_batch(rows.features[split.test]), compute_prior(taught)
-
-
-def _importances(predictor: Predictor, test: Rows, seed: int) -> list[dict[str, Any]]:
-    """How much the log-loss on held-out rows rises when one feature is dealt out anew, largest first.
-
-    Source: L. Breiman, Random Forests, 2001, section 10.
-    """
-    random = np.random.default_rng(seed)
-    chosen = np.sort(random.choice(len(test), min(len(test), _IMPORTANCE_ROWS), replace=False))
-    features, labels = test.features[chosen], test.labels[chosen]
-    base = log_losses(predictor.predict_batch(features), labels).mean()
-    found = []
-    for column, name in enumerate(FEATURE_NAMES):
-        rises = []
-        for _ in range(_IMPORTANCE_REPEATS):
-            dealt = features.copy()
-            dealt[:, column] = random.permutation(dealt[:, column])
-            rises.append(log_losses(predictor.predict_batch(dealt), labels).mean() - base)
-        found.append({"feature": name, "log_loss_rise": float(np.mean(rises)), "spread": float(np.std(rises))})
-    return sorted(found, key=lambda line: -float(line["log_loss_rise"]))
 
 
 def _class_returns(prepared: Prepared) -> dict[str, float]:
