@@ -139,6 +139,7 @@ def train_card(folder: Path) -> dict[str, Any]:
         "trained_at": datetime(2026, 11, 21, tzinfo=UTC).isoformat(),
         "candidates": 1,
         "champion": None,
+        "backend": "loky",
     }
     path = train({"BTCUSDT": walk_bars(600)}, request, lambda _share, _words: None)
     card: dict[str, Any] = json.loads((path / "card.json").read_text())

@@ -127,6 +127,7 @@ def request(folder: Path, **changes: Any) -> dict[str, Any]:
         "trained_at": "2030-01-01T00:00:00+00:00",
         "candidates": 1,
         "champion": None,
+        "backend": "loky",
     } | changes
 
 

@@ -78,7 +78,7 @@ async def made_keeper(tmp_path: Path, sqlite_database: Database) -> MakeKeeper:
             symbols=symbols,
             interval=Interval.M1,
             label_rule=asdict(LabelRule(10, threshold)),
-            forest={},
+            forest={"trees": 20},
             training_bars=1_500,
             gate={"min_confidence": 0.45, "fee_bps": 2.0, "slippage_bps": 3.0},
             backend="loky",
