@@ -69,6 +69,7 @@ def make_spec(settings: Settings) -> ModelSpec:
             "min_confidence": settings.min_confidence,
             "fee_bps": float(settings.fee_bps),
             "slippage_bps": float(settings.slippage_bps),
+            "require_positive_return": settings.require_positive_return,
         },
         backend=settings.training_backend,
         maximum_age=timedelta(days=settings.model_maximum_age_days),

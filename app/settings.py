@@ -182,7 +182,7 @@ class Settings(BaseSettings):
         default=False, description="true: a model that has shown no edge out of sample is not traded on."
     )
     require_positive_return: bool = Field(
-        default=False, description="true: a trade needs an expected return above zero after costs, too."
+        default=True, description="true: a trade needs an expected return above zero after costs, too."
     )
     initial_cash: Decimal = Field(
         Decimal(10_000), gt=0, le=10**9, decimal_places=8, description="What a new account starts with, in quote units."

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+import numpy.typing as npt
 
 from ml.bars import FloatArray, IntegerArray
 from ml.bootstrap import BlockBootstrap, Estimate
@@ -42,6 +43,7 @@ class Judged:
         next_returns: What holding earns until the next row, a fraction.
         side_costs: What one side of a trade costs, a fraction.
         overlap_rows: Over how many rows labels overlap: the horizon, times the number of symbols.
+        allowed: Whether what the gate asks besides confidence is there; None where it asks nothing else.
     """
 
     probabilities: FloatArray
@@ -52,6 +54,12 @@ class Judged:
     next_returns: FloatArray
     side_costs: FloatArray
     overlap_rows: int
+    allowed: npt.NDArray[np.bool_] | None = None
+
+    def gate(self, min_confidence: float) -> LabelArray:
+        """What the gate lets pass of the model's words: BUY or SELL, else HOLD."""
+        signals = gate_signals(self.probabilities, min_confidence)
+        return signals if self.allowed is None else np.where(self.allowed, signals, HOLD).astype(np.int8)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -142,7 +150,7 @@ def _competitors(
     """Each competitor's probabilities (None: it states none), its class for each row, and its positions."""
     hold = np.full(len(judged), HOLD, dtype=np.int8)
     buy = np.full(len(judged), BUY, dtype=np.int8)
-    model = _positions(judged, gate_signals(judged.probabilities, min_confidence))
+    model = _positions(judged, judged.gate(min_confidence))
     return {
         "model": (judged.probabilities, _classes(judged.probabilities), model),
         "class_prior": (
@@ -274,7 +282,7 @@ def _compare(bootstrap: BlockBootstrap, own: FloatArray, prior: FloatArray) -> t
 
 
 def _net_of_model(judged: Judged, bootstrap: BlockBootstrap, min_confidence: float) -> tuple[Estimate, float]:
-    net, traded = _net(judged, _positions(judged, gate_signals(judged.probabilities, min_confidence)))
+    net, traded = _net(judged, _positions(judged, judged.gate(min_confidence)))
     columns = np.stack((net, np.ones(len(net))), axis=1)
     estimate = bootstrap.estimate(columns, lambda sums: _BASIS_POINTS * sums[:, 0] / sums[:, 1])
     # A handful of trades that all came out well are luck, whatever their bars say.
@@ -309,7 +317,7 @@ def _judge_calibration(judged: Judged, bootstrap: BlockBootstrap) -> dict[str, A
 
 def _judge_gate(judged: Judged, bootstrap: BlockBootstrap, least: float) -> dict[str, Any]:
     """How many rows a least confidence lets pass, what they state, and how many of them came true."""
-    signals = gate_signals(judged.probabilities, least)
+    signals = judged.gate(least)
     passed = signals != HOLD
     columns = np.stack((passed, passed & (signals == judged.labels), np.ones(len(passed))), axis=1).astype(float)
     stated = float(judged.probabilities.max(axis=1)[passed].mean()) if passed.any() else None

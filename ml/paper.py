@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ml.bars import Bars, FloatArray, IntegerArray
-from ml.labels import BUY, SELL, LabelArray
+from ml.labels import BUY, HOLD, SELL, LabelArray
 
 RANGE_SHARE = 0.15
 """The share of a candle's range that a fill slips by, where that is more than the least slippage."""
@@ -73,6 +73,28 @@ def compute_net_returns(
     before[_starts(series)] = 0.0
     traded = np.abs(positions - before)
     return positions * next_returns - traded * side_costs, traded
+
+
+def expect_returns(probabilities: FloatArray, class_returns: FloatArray, side_cost: float) -> FloatArray:
+    """What following the likeliest class of each row is expected to bring after costs, a fraction, shape (n_rows,).
+
+    The expected move is the mean return of each class by its probability. A BUY pays both sides of its round trip. A
+    SELL ends one whose second side has to be paid in any case, and brings what holding on is expected to lose. HOLD
+    brings nothing.
+
+    Args:
+        probabilities: Shape (n_rows, 3).
+        class_returns: The mean forward return of each class in training, in the order of `ml.labels.CLASSES`.
+        side_cost: What one side of a trade costs, a fraction of its notional.
+
+    >>> said = np.array([[0.2, 0.2, 0.6], [0.6, 0.2, 0.2]])
+    >>> expect_returns(said, np.array([-0.01, 0.0, 0.01]), side_cost=0.001).round(4).tolist()
+    [0.002, 0.004]
+    """
+    moves = probabilities[:, SELL] * class_returns[SELL] + probabilities[:, HOLD] * class_returns[HOLD]
+    moves = moves + probabilities[:, BUY] * class_returns[BUY]
+    said = probabilities.argmax(axis=1)
+    return np.where(said == BUY, moves - 2.0 * side_cost, np.where(said == SELL, -moves, 0.0))
 
 
 def _starts(series: IntegerArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

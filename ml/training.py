@@ -12,8 +12,8 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -38,13 +38,11 @@ from ml.evaluation import Judged, evaluate, log_losses
 from ml.features import FEATURE_NAMES, compute_features
 from ml.forest import ForestRule, Rows, compute_prior, fit_calibrated, fit_predictor
 from ml.importance import measure_importances
-from ml.labels import CLASSES, HOLD, UNSETTLED, LabelArray, LabelRule, Labels, compute_labels, compute_uniqueness
-from ml.paper import Costs, compute_next_returns, compute_side_costs
+from ml.labels import CLASSES, LabelRule
+from ml.paper import Costs, expect_returns
 from ml.predictor import Predictor
+from ml.preparation import LEAST_ROWS, Prepared, TrainingError, prepare_rows, prepare_segment
 from ml.splits import Split, walk_forward
-
-LEAST_ROWS: Final = 200
-"""How many settled rows a training needs."""
 
 TEST_FRACTION: Final = 0.5
 """The newest share of the rows, on which models taught by what came before are judged."""
@@ -59,115 +57,36 @@ _JOINED_BARS = 5_000
 Progress = Callable[[float, str], None]
 
 
-class TrainingError(Exception):
-    """The candles cannot teach a model; `code` says why in snake_case."""
-
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
-
-
 @dataclass(frozen=True, slots=True, eq=False)
-class Prepared:
-    """The rows that can teach, in the order of time, and what judging them needs; arrays of shape (n_rows,).
+class Fold:
+    """A model taught by one fold, and what it says of the rows that judge it.
 
     Attributes:
-        rows: Features, labels, weights and times.
-        series: A number for each run of candles without a gap.
-        last_labels: The newest label of the same series that was settled when the row was decided; HOLD before one.
-        forward_returns: What the labels are about, fractions.
-        next_returns: What holding earns until the next bar, fractions.
-        side_costs: What one side of a trade costs, fractions.
-        overlap_rows: Over how many rows labels overlap: the horizon, times the number of symbols.
+        predictor: The model.
+        said: Its probabilities, shape (n_rows, 3).
+        priors: The shares of the classes among the rows that taught it, shape (n_rows, 3).
+        expected: What following it is expected to bring after costs, fractions, shape (n_rows,).
     """
 
-    rows: Rows
-    series: IntegerArray
-    last_labels: LabelArray
-    forward_returns: FloatArray
-    next_returns: FloatArray
-    side_costs: FloatArray
-    overlap_rows: int
-
-    def judge(self, test: IntegerArray, probabilities: FloatArray, priors: FloatArray) -> Judged:
-        """The rows `test` with what was said of them."""
-        return Judged(
-            probabilities=probabilities,
-            priors=priors,
-            labels=self.rows.labels[test],
-            last_labels=self.last_labels[test],
-            series=self.series[test],
-            next_returns=self.next_returns[test],
-            side_costs=self.side_costs[test],
-            overlap_rows=self.overlap_rows,
-        )
+    predictor: Predictor
+    said: FloatArray
+    priors: FloatArray
+    expected: FloatArray
 
 
-def prepare_rows(history: Mapping[str, Bars], interval_ms: int, rule: LabelRule, costs: Costs) -> Prepared:
-    """The rows that can teach, oldest first.
-
-    Everything is computed for each run of candles of one symbol without a gap, so nothing reaches across one.
-
-    Raises:
-        TrainingError: `too_few_rows`, `one_class` or `features_invalid`.
-    """
-    parts: list[tuple[Any, ...]] = []
-    for symbol_bars in history.values():
-        for segment in find_segments(symbol_bars.open_time_ms, interval_ms):
-            parts.append((*_prepare_segment(symbol_bars[segment], interval_ms, rule, costs), len(parts)))
-    lengths = [len(part[1]) for part in parts]
-    if sum(lengths) < LEAST_ROWS:
-        candles = sum(len(bars) for bars in history.values())
-        raise TrainingError(
-            "too_few_rows", f"{candles} candles give {sum(lengths)} rows to learn from; {LEAST_ROWS} are needed."
-        )
-    columns = [np.concatenate([part[place] for part in parts]) for place in range(len(parts[0]) - 1)]
-    series = np.repeat(np.arange(len(parts)), lengths)
-    features, labels, weights, decided_at, settled_at, *judging = columns
-    order = np.argsort(decided_at, kind="stable")
-    rows = Rows(features, labels, weights, decided_at, settled_at).take(order)
-    if not np.isfinite(rows.features).all():
-        raise TrainingError("features_invalid", "A feature of the candles is not finite.")
-    _refuse_one_class(rows.labels)
-    last_labels, forward_returns, next_returns, side_costs = (column[order] for column in judging)
-    overlap_rows = rule.horizon_bars * len(history)
-    return Prepared(rows, series[order], last_labels, forward_returns, next_returns, side_costs, overlap_rows)
-
-
-def _prepare_segment(bars: Bars, interval_ms: int, rule: LabelRule, costs: Costs) -> tuple[Any, ...]:
-    matrix, found = compute_features(bars), compute_labels(bars, rule)
-    usable = (found.labels != UNSETTLED) & ~np.isnan(matrix).all(axis=1)
-    closed_at = bars.open_time_ms + interval_ms
-    return (
-        matrix[usable],
-        found.labels[usable],
-        compute_uniqueness(found.labels, found.settled_at)[usable],
-        closed_at[usable],
-        closed_at[found.settled_at][usable],
-        _last_settled(found)[usable],
-        found.forward_return[usable],
-        compute_next_returns(bars)[usable],
-        compute_side_costs(bars, costs)[usable],
+def judge(prepared: Prepared, test: IntegerArray, folds: Sequence[Fold]) -> Judged:
+    """The rows `test` with what the folds said of them."""
+    return Judged(
+        probabilities=np.concatenate([fold.said for fold in folds]),
+        priors=np.concatenate([fold.priors for fold in folds]),
+        labels=prepared.rows.labels[test],
+        last_labels=prepared.last_labels[test],
+        series=prepared.series[test],
+        next_returns=prepared.next_returns[test],
+        side_costs=prepared.side_costs[test],
+        overlap_rows=prepared.overlap_rows,
+        allowed=np.concatenate([fold.expected for fold in folds]) > 0,
     )
-
-
-def _last_settled(found: Labels) -> LabelArray:
-    """The label of the newest row whose label was known at each row's close; HOLD before one."""
-    rows = np.flatnonzero(found.labels != UNSETTLED)
-    newest = np.full(len(found.labels), -1)
-    np.maximum.at(newest, found.settled_at[rows], rows)
-    newest = np.maximum.accumulate(newest)
-    last: LabelArray = np.where(newest < 0, HOLD, found.labels[newest]).astype(np.int8)
-    return last
-
-
-def _refuse_one_class(labels: LabelArray) -> None:
-    if len(np.unique(labels)) == 1:
-        raise TrainingError(
-            "one_class",
-            f"Every candle is {CLASSES[labels[0]]}: the price never moved as far as the label rule asks. Set a smaller "
-            "MODEL_THRESHOLD_PERCENT or a larger MODEL_HORIZON_BARS.",
-        )
 
 
 def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Progress) -> Path:
@@ -175,9 +94,9 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
 
     Args:
         history: Symbol to closed candles, oldest first; gaps are allowed.
-        request: folder, source, symbols, interval, interval_ms, label_rule, forest, min_confidence, fee_bps,
-            slippage_bps, trained_at, candidates, backend (as `ml.backend.run_calls` takes it), and champion (the path
-            of the bundle to compare with, or None).
+        request: folder, source, interval, interval_ms, label_rule, forest, min_confidence, fee_bps, slippage_bps,
+            require_positive_return, trained_at, candidates, backend (as `ml.backend.run_calls` takes it), and champion
+            (the path of the bundle to compare with, or None).
         on_progress: Hears how far the work is (0 to 1) and what it does.
 
     Raises:
@@ -201,6 +120,7 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
     try:
         _look_for_leaks(history, request, rows, splits, embargo, on_progress)
         judged, importances = _walk(prepared, splits, forest_rule, embargo, request["backend"], on_progress)
+        judged = judged if request["require_positive_return"] else replace(judged, allowed=None)
         on_progress(0.8, f"Judging {len(judged):,} rows beside the baselines.")
         metrics = evaluate(judged, request["min_confidence"], request["candidates"])
         check_plausible(metrics)
@@ -211,6 +131,7 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
     on_progress(0.9, f"Fitting the forest on the newest of all {len(rows):,} rows.")
     ((forest, calibration),) = run_calls(fit_calibrated, [(rows, forest_rule, embargo)], request["backend"], 0)
     predictor = Predictor(forest, calibration)
+    class_returns, side_cost = measure_returns(prepared, np.arange(len(rows)))
     on_progress(0.97, "Writing the bundle.")
     card = {
         "source": request["source"],
@@ -222,8 +143,8 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
         "hyperparameters": asdict(forest_rule),
         "libraries": name_libraries(),
         "calibration": calibration.as_card(),
-        "class_returns": _class_returns(prepared),
-        "side_cost": float(prepared.side_costs.mean()),
+        "class_returns": dict(zip(CLASSES, class_returns.tolist(), strict=True)),
+        "side_cost": side_cost,
         "metrics": metrics | {"folds": len(splits), "embargo_ms": embargo},
         "importances": importances,
         "drift": make_reference(rows.features, predictor.predict_batch(rows.features)),
@@ -255,7 +176,7 @@ def _look_for_leaks(
 
 def _join(bars: Bars, request: dict[str, Any]) -> tuple[IntegerArray, FloatArray]:
     costs = Costs(request["fee_bps"], request["slippage_bps"])
-    features, _, _, decided_at, *_ = _prepare_segment(
+    features, _, _, decided_at, *_ = prepare_segment(
         bars, request["interval_ms"], LabelRule(**request["label_rule"]), costs
     )
     return decided_at, features
@@ -265,42 +186,44 @@ def _walk(
     prepared: Prepared, splits: list[Split], rule: ForestRule, embargo: int, backend: str, on_progress: Progress
 ) -> tuple[Judged, list[dict[str, Any]]]:
     """What models say of rows that came after all that taught them, and what the newest of them looks at."""
-    folds: list[tuple[Predictor, FloatArray, FloatArray]] = []
-    calls = [(prepared.rows, split, rule, embargo) for split in splits]
+    folds: list[Fold] = []
+    calls = [(prepared, split, rule, embargo) for split in splits]
     for fold in run_calls(fit_fold, calls, backend, len(prepared.rows)):
-        taught, judged = len(splits[len(folds)].train), len(fold[1])
+        taught, judged = len(splits[len(folds)].train), len(fold.said)
         folds.append(fold)
         words = f"Fold {len(folds)} of {len(splits)}: {taught:,} rows taught, {judged:,} newer ones judged."
         on_progress(0.15 + 0.6 * len(folds) / len(splits), words)
     judges = prepared.rows.take(splits[-1].test)
-    importances = measure_importances(folds[-1][0], judges.features, judges.labels, rule.seed)
-    said = np.concatenate([said for _, said, _ in folds])
-    priors = np.concatenate([np.tile(prior, (len(said), 1)) for _, said, prior in folds])
-    test = np.concatenate([split.test for split in splits])
-    return prepared.judge(test, said, priors), importances
+    importances = measure_importances(folds[-1].predictor, judges.features, judges.labels, rule.seed)
+    return judge(prepared, np.concatenate([split.test for split in splits]), folds), importances
 
 
-def fit_fold(rows: Rows, split: Split, rule: ForestRule, embargo: int) -> tuple[Predictor, FloatArray, FloatArray]:
-    """Teach a model with one fold; what it says of the rows that judge it, and the shares of its classes.
+def fit_fold(prepared: Prepared, split: Split, rule: ForestRule, embargo: int) -> Fold:
+    """Teach a model with one fold, and hear what it says of the rows that judge it.
 
     Raises:
         TrainingError: `too_few_rows`.
     """
-    taught = rows.take(split.train)
+    taught = prepared.rows.take(split.train)
     try:
         predictor = fit_predictor(taught, rule, embargo)
     except ValueError as error:
         raise TrainingError("too_few_rows", f"A fold of {len(taught)} rows cannot be taught: {error}.") from error
-    return predictor, predictor.predict_batch(rows.features[split.test]), compute_prior(taught)
+    said = predictor.predict_batch(prepared.rows.features[split.test])
+    class_returns, side_cost = measure_returns(prepared, split.train)
+    return Fold(
+        predictor=predictor,
+        said=said,
+        priors=np.tile(compute_prior(taught), (len(said), 1)),
+        expected=expect_returns(said, class_returns, side_cost),
+    )
 
 
-def _class_returns(prepared: Prepared) -> dict[str, float]:
-    """The mean forward return of each class; 0 for one that never came."""
-    labels, returns = prepared.rows.labels, prepared.forward_returns
-    return {
-        name: float(returns[labels == number].mean()) if (labels == number).any() else 0.0
-        for number, name in enumerate(CLASSES)
-    }
+def measure_returns(prepared: Prepared, numbers: IntegerArray) -> tuple[FloatArray, float]:
+    """The mean forward return of each class among some rows (0 for one that never came), and the mean side cost."""
+    labels, returns = prepared.rows.labels[numbers], prepared.forward_returns[numbers]
+    means = [returns[labels == number].mean() if (labels == number).any() else 0.0 for number in range(len(CLASSES))]
+    return np.array(means), float(prepared.side_costs[numbers].mean())
 
 
 def _compare_with_champion(

@@ -42,7 +42,7 @@ class ModelSpec:
         label_rule: The fields of `ml.labels.LabelRule`.
         forest: The fields of `ml.forest.ForestRule` that are not left as they are.
         training_bars: How many recent candles of each symbol are used.
-        gate: min_confidence, fee_bps and slippage_bps, by which the model is judged.
+        gate: min_confidence, require_positive_return, fee_bps and slippage_bps, by which the model is judged.
         backend: Where it is trained, as `ml.backend.run_calls` takes it.
         maximum_age: From when on a model is old.
         retrain_every: How often a challenger is trained; None for never.

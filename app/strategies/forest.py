@@ -14,7 +14,8 @@ from app.strategies.bars import bars_from_candles
 from ml.bars import FloatArray
 from ml.bundle import Bundle
 from ml.features import FEATURE_NAMES, LOOKBACK_BARS, compute_features, compute_newest_features
-from ml.labels import BUY, HOLD, SELL
+from ml.labels import BUY, CLASSES, HOLD, SELL
+from ml.paper import expect_returns
 from ml.predictor import Predictor
 
 FeatureRow = Sequence[float] | Mapping[str, float]
@@ -33,7 +34,7 @@ class _Model:
         self.predictor = Predictor(bundle.forest, bundle.calibration)
         self._edge = Edge(bundle.card["metrics"]["edge"])
         returns = bundle.card["class_returns"]
-        self._returns = {signal: float(returns[signal]) for signal in Signal}
+        self._returns = np.array([returns[name] for name in CLASSES])
         self._side_cost = float(bundle.card["side_cost"])
         self.drift: float | None = None
         self.doubt: Doubt | None = None
@@ -56,26 +57,14 @@ class _Model:
             signal,
             probabilities,
             self.bundle.model_id,
-            self._expect(signal, probabilities),
+            0.0 if signal is Signal.HOLD else self._expect(shares),
             self._edge,
             self.drift,
             self.doubt,
         )
 
-    def _expect(self, signal: Signal, probabilities: dict[Signal, float]) -> float:
-        """What a signal is expected to bring: each class's mean return in training by its probability, less costs.
-
-        A BUY pays both sides of its round trip. A SELL ends one whose second side has to be paid in any case, and
-        brings what holding on is expected to lose.
-        """
-        move = sum(probabilities[one] * self._returns[one] for one in Signal)
-        match signal:
-            case Signal.BUY:
-                return move - 2.0 * self._side_cost
-            case Signal.SELL:
-                return -move
-            case Signal.HOLD:
-                return 0.0
+    def _expect(self, shares: FloatArray) -> float:
+        return float(expect_returns(shares[None, :], self._returns, self._side_cost)[0])
 
 
 class ForestStrategy:

@@ -79,6 +79,7 @@ def train_card(folder: Path, bars: Bars, **changes: Any) -> dict[str, Any]:
         "min_confidence": 0.45,
         "fee_bps": 2.0,
         "slippage_bps": 3.0,
+        "require_positive_return": False,
         "trained_at": "2030-01-01T00:00:00+00:00",
         "candidates": 1,
         "champion": None,

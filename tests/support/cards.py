@@ -136,6 +136,7 @@ def train_card(folder: Path) -> dict[str, Any]:
         "min_confidence": 0.42,
         "fee_bps": 2.0,
         "slippage_bps": 3.0,
+        "require_positive_return": False,
         "trained_at": datetime(2026, 11, 21, tzinfo=UTC).isoformat(),
         "candidates": 1,
         "champion": None,

@@ -12,7 +12,8 @@ from distributed import LocalCluster
 
 import ml.backend
 from ml.backend import BackendError, run_calls
-from ml.training import TrainingError, train
+from ml.preparation import TrainingError
+from ml.training import train
 from tests.support.models import walk_bars
 from tests.unit.ml.test_training import REQUEST
 

@@ -23,8 +23,9 @@ from ml.features import LOOKBACK_BARS, compute_features
 from ml.forest import Rows
 from ml.labels import LabelRule, compute_labels
 from ml.paper import Costs
+from ml.preparation import TrainingError, prepare_rows
 from ml.splits import Split, split_newest, walk_forward
-from ml.training import TrainingError, prepare_rows, train
+from ml.training import train
 from tests.support.models import MINUTE_MS, walk_bars
 
 RULE = LabelRule(5, 0.1)
@@ -124,6 +125,7 @@ def request(folder: Path, **changes: Any) -> dict[str, Any]:
         "min_confidence": 0.45,
         "fee_bps": 2.0,
         "slippage_bps": 3.0,
+        "require_positive_return": False,
         "trained_at": "2030-01-01T00:00:00+00:00",
         "candidates": 1,
         "champion": None,
@@ -190,15 +192,15 @@ def test_rows_chosen_by_what_came_later_are_caught() -> None:
 
 def test_training_whose_rows_are_joined_too_early_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The features themselves are sound where check_features computes them, and shifted where rows are made of them.
-    from ml import training  # noqa: PLC0415 - the module whose function is replaced
+    from ml import preparation, training  # noqa: PLC0415 - the modules whose function is replaced
 
-    sound = training._prepare_segment
+    sound = preparation.prepare_segment
 
     def shifted(bars: Bars, *rest: Any) -> tuple[Any, ...]:
         features, *others = sound(bars, *rest)
         return (np.roll(features, -1, axis=0), *others)
 
-    monkeypatch.setattr(training, "_prepare_segment", shifted)
+    monkeypatch.setattr(training, "prepare_segment", shifted)
     assert refusal(walk_bars(1_500, 3), tmp_path) == "join_looks_ahead"
 
 

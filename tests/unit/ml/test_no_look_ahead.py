@@ -11,7 +11,7 @@ from ml.bars import Bars, FloatArray
 from ml.features import LOOKBACK_BARS, compute_features, compute_newest_features
 from ml.labels import BUY, HOLD, LABEL_KINDS, LabelRule, compute_labels
 from ml.paper import Costs
-from ml.training import Prepared, TrainingError, prepare_rows
+from ml.preparation import Prepared, TrainingError, prepare_rows
 
 MINUTE = 60_000
 

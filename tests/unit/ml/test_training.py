@@ -15,7 +15,8 @@ from ml.features import FEATURE_NAMES, compute_features
 from ml.forest import ForestRule
 from ml.labels import LABEL_KINDS
 from ml.predictor import Predictor
-from ml.training import EMBARGO_FRACTION, TrainingError, train
+from ml.preparation import TrainingError
+from ml.training import EMBARGO_FRACTION, train
 from tests.support.models import MINUTE_MS, walk_bars
 
 REQUEST: dict[str, Any] = {
@@ -27,6 +28,7 @@ REQUEST: dict[str, Any] = {
     "min_confidence": 0.4,
     "fee_bps": 2.0,
     "slippage_bps": 3.0,
+    "require_positive_return": False,
     "trained_at": "2030-01-01T00:00:00+00:00",
     "candidates": 1,
     "champion": None,

@@ -80,7 +80,7 @@ async def made_keeper(tmp_path: Path, sqlite_database: Database) -> MakeKeeper:
             label_rule=asdict(LabelRule(10, threshold)),
             forest={"trees": 20},
             training_bars=1_500,
-            gate={"min_confidence": 0.45, "fee_bps": 2.0, "slippage_bps": 3.0},
+            gate={"min_confidence": 0.45, "fee_bps": 2.0, "slippage_bps": 3.0, "require_positive_return": False},
             backend="loky",
             maximum_age=timedelta(days=7),
             retrain_every=timedelta(days=1),
