@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import bench_predict, bench_service, bench_trades
+from benchmarks import bench_predict, bench_service, bench_trades, bench_training
 
 
 def report(what: str, figure: float, unit: str, bar: float, *, at_least: bool) -> bool:
@@ -45,9 +45,19 @@ def bench_many_trades() -> bool:
     return report("GET /trading/trades?limit=100 on 100,000 rows, p99", page, "ms", 25, at_least=False)
 
 
+def bench_models() -> list[bool]:
+    return [
+        report("one-row prediction against scikit-learn", bench_predict.measure(), "x", 200, at_least=True),
+        report("the same, calibrated", bench_predict.measure_calibrated(), "x", 500, at_least=True),
+        report("a million rows against scikit-learn, all cores", bench_predict.measure_many(), "x", 1, at_least=True),
+        report("a million candles' features against pandas", bench_training.measure_features(), "x", 5, at_least=True),
+        report("training on 500 candles", bench_training.measure_training(500), "s", 5, at_least=False),
+        report("training on 50,000 candles", bench_training.measure_training(50_000), "s", 60, at_least=False),
+    ]
+
+
 def main() -> int:
-    faster = report("one-row prediction against scikit-learn", bench_predict.measure(), "x", 200, at_least=True)
-    met = [faster, *bench_running_service(), bench_many_trades()]
+    met = [*bench_models(), *bench_running_service(), bench_many_trades()]
     return 0 if all(met) else 1
 
 
