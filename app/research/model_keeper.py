@@ -102,7 +102,7 @@ class ModelKeeper:
         on_model: Callable[[Bundle], None] = lambda _bundle: None,
     ) -> None:
         self._history = history
-        self._models = models
+        self.models = models
         self._strategy = strategy
         self._clock = clock
         self._spec = spec
@@ -136,7 +136,7 @@ class ModelKeeper:
             bundle = await asyncio.to_thread(find_newest, self._spec.folder, self._fits, self._reject)
             if bundle is None:
                 return False
-            await self._models.register(bundle.card, ActivationReason.FOUND)
+            await self.models.register(bundle.card, ActivationReason.FOUND)
         self._use(bundle)
         log.info("model.loaded", model_id=bundle.model_id, trained_at=bundle.card["trained_at"])
         return True
@@ -148,7 +148,7 @@ class ModelKeeper:
             NotFoundError: `model_not_found`.
             ConflictError: `model_mismatched`, it is not what the settings ask for, or `model_unusable`.
         """
-        model = await self._models.get(model_id)
+        model = await self.models.get(model_id)
         if not self._fits(dict(model.card)):
             raise ConflictError(
                 "The model was trained on another market or by other rules than the settings ask for; set "
@@ -159,10 +159,10 @@ class ModelKeeper:
             bundle = await asyncio.to_thread(self._load_registered, model)
         except BundleError as error:
             raise ConflictError(f"The model cannot be used: {error}.", code="model_unusable") from error
-        await self._models.register(bundle.card, reason)
+        await self.models.register(bundle.card, reason)
         self._use(bundle)
         log.info("model.activated", model_id=model_id, reason=reason.value)
-        return await self._models.get(model_id)
+        return await self.models.get(model_id)
 
     async def roll_back(self) -> Model:
         """Take the model into use again that was before the present one.
@@ -170,12 +170,12 @@ class ModelKeeper:
         Raises:
             ConflictError: `no_former_model`, or as `activate`.
         """
-        former = await self._models.find_former(self._history.source, self._spec.interval.value)
+        former = await self.models.find_former(self._history.source, self._spec.interval.value)
         return await self.activate(former, ActivationReason.ROLLBACK)
 
     async def list_models(self, limit: int) -> list[Model]:
         """The models of this market, newest first."""
-        return await self._models.list(self._history.source, self._spec.interval.value, limit)
+        return await self.models.list(self._history.source, self._spec.interval.value, limit)
 
     async def train(self, on_progress: OnProgress = lambda _share, _words: None, *, challenge: bool = False) -> Bundle:
         """Fetch candles, train on them and take the new model into use; the old one serves until then.
@@ -197,7 +197,7 @@ class ModelKeeper:
             bundle = await self._train(on_progress)
             takes_over = not challenge or is_no_worse(bundle.card)
             reason = ActivationReason.CHALLENGE if challenge else ActivationReason.TRAINED
-            await self._models.register(bundle.card, reason if takes_over else None)
+            await self.models.register(bundle.card, reason if takes_over else None)
         except ServiceError as error:
             log.warning("model.train_failed", code=error.code, detail=error.message)
             self._rest(f"The training failed: {error.message}", error.code)
@@ -259,7 +259,7 @@ class ModelKeeper:
 
     async def follow(self) -> None:
         """Take up the model that another process of this database took into use."""
-        active = await self._models.find_active(self._history.source, self._spec.interval.value)
+        active = await self.models.find_active(self._history.source, self._spec.interval.value)
         current = self._strategy.bundle
         if active is None or current is None or active.id == current.model_id or self._training:
             return
@@ -270,7 +270,7 @@ class ModelKeeper:
 
     async def _load_active(self) -> Bundle | None:
         """The bundle of the model in use, None where there is none that fits and can be read."""
-        model = await self._models.find_active(self._history.source, self._spec.interval.value)
+        model = await self.models.find_active(self._history.source, self._spec.interval.value)
         if model is None or not self._fits(dict(model.card)):
             return None
         try:
@@ -325,7 +325,7 @@ class ModelKeeper:
             "trained_at": self._clock.now().isoformat(),
             "fresh_seconds": 600,
             "backend": spec.backend,
-            "candidates": await self._models.count_candidates(self._history.source, spec.interval.value, wanted),
+            "candidates": await self.models.count_candidates(self._history.source, spec.interval.value, wanted),
             "champion": str(champion.path.resolve()) if champion else None,
         }
 

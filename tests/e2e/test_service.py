@@ -47,6 +47,7 @@ def environment(exchange: ExchangeServer) -> dict[str, str]:
         "TRAINING_KLINES": "3000",
         "MODEL_THRESHOLD_PERCENT": "0.05",
         "MIN_CONFIDENCE": "0",
+        "REQUIRE_POSITIVE_RETURN": "false",
         "PORT": "0",
     }
 

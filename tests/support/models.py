@@ -84,10 +84,10 @@ def make_card(**changes: Any) -> dict[str, Any]:
 
 
 def write_bundle(
-    folder: Path, forest: ForestArrays | None = None, trained_at: datetime = TRAINED_AT, **card: Any
+    folder: Path, arrays: ForestArrays | None = None, trained_at: datetime = TRAINED_AT, **card: Any
 ) -> Path:
-    """A bundle of `forest` (a stump when None) in `folder`; returns its path."""
-    return save_bundle(folder, forest or stump((0.7, 0.2, 0.1), (0.1, 0.2, 0.7)), make_card(**card), trained_at)
+    """A bundle of `arrays` (a stump when None) in `folder`; returns its path."""
+    return save_bundle(folder, arrays or stump((0.7, 0.2, 0.1), (0.1, 0.2, 0.7)), make_card(**card), trained_at)
 
 
 def registered_card(model_id: str, **changes: Any) -> dict[str, Any]:

@@ -26,7 +26,9 @@ from app.storage.database import Database
 from app.storage.jobs import SqlJobs
 from app.storage.models import SqlModels
 from app.strategies.forest import ForestStrategy
+from ml.bundle import load_bundle
 from ml.labels import LabelRule
+from tests.support.models import write_bundle
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -237,40 +239,58 @@ async def test_training_over_several_symbols_is_one_model_of_all(made_keeper: Ma
     assert strategy.model_id == bundle.model_id
 
 
-async def test_rollback_takes_the_former_model_and_a_restart_keeps_it(made_keeper: MakeKeeper) -> None:
-    clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
-    keeper, strategy = made_keeper(clock=clock)
-    first = await keeper.train()
-    clock.advance(timedelta(hours=1))
-    second = await keeper.train()
-    assert strategy.model_id == second.model_id
-    assert second.card["comparison"]["champion"] == first.model_id
+async def add_model(keeper: ModelKeeper, folder: Path, trained_at: datetime, **card: object) -> str:
+    """A model that another process trained and took into use; what it learnt does not matter here."""
+    rule = asdict(LabelRule(10, 0.1))
+    path = write_bundle(folder, None, trained_at, **{"label_rule": rule, "forest": {"trees": 20}} | card)
+    await keeper.models.register(load_bundle(path).card, ActivationReason.TRAINED)
+    return path.name
 
-    assert (await keeper.roll_back()).id == first.model_id
-    assert strategy.model_id == first.model_id
-    again, found = made_keeper(clock=clock)
+
+async def test_rollback_takes_the_former_model_and_a_restart_keeps_it(tmp_path: Path, made_keeper: MakeKeeper) -> None:
+    keeper, strategy = made_keeper()
+    first = await add_model(keeper, tmp_path, CLOCK.now())
+    second = await add_model(keeper, tmp_path, CLOCK.now() + timedelta(hours=1))
+    assert await keeper.load()
+    assert strategy.model_id == second
+
+    assert (await keeper.roll_back()).id == first
+    assert strategy.model_id == first
+    again, found = made_keeper()
     assert await again.load()
-    assert found.model_id == first.model_id, "not the newest: the one that was in use"
+    assert found.model_id == first, "not the newest: the one that was in use"
     assert [(model.id, model.state) for model in await again.list_models(10)] == [
-        (second.model_id, ModelState.FORMER),
-        (first.model_id, ModelState.ACTIVE),
+        (second, ModelState.FORMER),
+        (first, ModelState.ACTIVE),
     ]
 
 
-async def test_activate_model_of_other_settings_or_changed_since_is_refused(made_keeper: MakeKeeper) -> None:
+async def test_activate_model_of_other_settings_or_changed_since_is_refused(
+    tmp_path: Path, made_keeper: MakeKeeper
+) -> None:
     keeper, strategy = made_keeper()
-    other, _ = made_keeper(threshold=0.2)
-    mismatched = await other.train()
-    bundle = await keeper.train()
+    mismatched = await add_model(keeper, tmp_path, CLOCK.now(), label_rule=asdict(LabelRule(10, 0.2)))
+    model = await add_model(keeper, tmp_path, CLOCK.now() + timedelta(hours=1))
+    assert await keeper.load()
     with pytest.raises(ConflictError) as refused:
-        await keeper.activate(mismatched.model_id, ActivationReason.REQUEST)
+        await keeper.activate(mismatched, ActivationReason.REQUEST)
     assert refused.value.code == "model_mismatched"
-    card = bundle.path / "card.json"
-    card.write_text(card.read_text().replace('"beta": ', '"beta": 1'))
+    card = tmp_path / model / "card.json"
+    card.write_text(card.read_text().replace('"beta": 1.0', '"beta": 1.5'))
     with pytest.raises(ConflictError) as refused:
-        await keeper.activate(bundle.model_id, ActivationReason.REQUEST)
+        await keeper.activate(model, ActivationReason.REQUEST)
     assert refused.value.code == "model_unusable"
-    assert strategy.model_id == bundle.model_id, "it goes on with what it has loaded"
+    assert strategy.model_id == model, "it goes on with what it has loaded"
+
+
+async def test_model_that_another_process_took_into_use_is_followed(tmp_path: Path, made_keeper: MakeKeeper) -> None:
+    keeper, strategy = made_keeper()
+    await add_model(keeper, tmp_path, CLOCK.now())
+    assert await keeper.load()
+    newer = await add_model(keeper, tmp_path, CLOCK.now() + timedelta(hours=1))
+    assert strategy.model_id != newer
+    await keeper.follow()
+    assert strategy.model_id == newer
 
 
 @pytest.mark.parametrize(
@@ -304,15 +324,3 @@ async def test_challenger_is_trained_when_due_and_takes_over_only_where_it_is_no
     states = (ModelState.ACTIVE, ModelState.FORMER) if won else (ModelState.CHALLENGER, ModelState.ACTIVE)
     assert (challenger.state, former.state) == states
     assert strategy.model_id == (challenger.id if won else champion.model_id)
-
-
-async def test_model_that_another_process_took_into_use_is_followed(made_keeper: MakeKeeper) -> None:
-    clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
-    keeper, strategy = made_keeper(clock=clock)
-    other, _ = made_keeper(clock=clock)
-    await keeper.train()
-    clock.advance(timedelta(minutes=1))
-    newer = await other.train()
-    assert strategy.model_id != newer.model_id
-    await keeper.follow()
-    assert strategy.model_id == newer.model_id
