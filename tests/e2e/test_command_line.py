@@ -291,13 +291,13 @@ def test_download_without_dates_keeps_the_last_thirty_days(place: Path) -> None:
     assert report["gaps"] == []
 
 
-def test_cycle_loop_survives_an_exchange_that_goes_away_and_ends_when_asked(place: Path) -> None:
+def test_cycle_loop_survives_an_exchange_that_goes_away_and_ends_when_asked(tmp_path: Path) -> None:
     with ExchangeServer() as exchange:
         settings = {"MARKET_SOURCE": "binance", "BINANCE_BASE_URL": exchange.url, "BINANCE_FALLBACK_URL": ""}
-        assert run(place, "train", **settings).code == 0
+        assert run(tmp_path, "train", **settings).code == 0
         process = subprocess.Popen(
             command("cycle", "--loop", "1"),
-            cwd=place,
+            cwd=tmp_path,
             env=environment(**settings),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -323,7 +323,7 @@ def test_demo_of_the_same_seed_is_the_same_bytes_and_leaves_no_traces(tmp_path: 
             tmp_path,
             "demo",
             "--cycles",
-            "60",
+            "20",
             "--seed",
             "3",
             "--json",
@@ -337,7 +337,7 @@ def test_demo_of_the_same_seed_is_the_same_bytes_and_leaves_no_traces(tmp_path: 
     assert first.code == 0
     assert first.out == again.out
     assert first.json["seed"] == 3
-    assert first.json["cycles"] == 60
+    assert first.json["cycles"] == 20
     equity = Decimal(first.json["cash"]) + Decimal(first.json["position"]) * Decimal(first.json["price"])
     assert Decimal(first.json["equity"]) == equity
     assert list(tmp_path.iterdir()) == []
