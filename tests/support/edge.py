@@ -5,14 +5,16 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
+import structlog
 from fastapi import FastAPI
 
 from app.api.server import GRACE_SECONDS, REQUEST_SECONDS
@@ -72,15 +74,29 @@ class Edge:
 
 
 @contextmanager
+def logging_to(stream: io.StringIO, secrets: Sequence[str]) -> Iterator[None]:
+    """Send the process's logs to `stream` until the block ends, and then where they went before."""
+    root = logging.getLogger()
+    level, handlers, configuration = root.level, list(root.handlers), structlog.get_config()
+    configure_logging("DEBUG", json_lines=True, secrets=secrets, stream=stream)
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:] = handlers
+        structlog.configure(**configuration)
+
+
+@contextmanager
 def running_edge(
     request_seconds: float = REQUEST_SECONDS, grace_seconds: int = GRACE_SECONDS, **values: Any
 ) -> Iterator[Edge]:
     """Run the API with the settings given by `values` until the block ends."""
     chosen = settings(**values)
     stream = io.StringIO()
-    configure_logging("DEBUG", json_lines=True, secrets=secrets_of(chosen), stream=stream)
     app = create_app(chosen, build=FakeService)
     with (
+        logging_to(stream, secrets_of(chosen)),
         running_server(app, request_seconds=request_seconds, grace_seconds=grace_seconds) as server,
         httpx.Client(base_url=server.url, trust_env=False, timeout=15) as client,
     ):
