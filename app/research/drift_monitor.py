@@ -31,6 +31,7 @@ PAGE_HINKLEY_LIMIT = 5.0
 """Log-losses vary by about 0.25: a rise by that much is heard after some 35 horizons (measured in the tests)."""
 
 _PAUSE_SECONDS = 60.0
+_NO_MODEL_SECONDS = 1.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _WORST = 3
 
@@ -97,15 +98,18 @@ class DriftMonitor:
         self.report: DriftReport | None = None
 
     async def keep(self, on_report: Callable[[DriftReport], None]) -> None:
-        """Measure about once a minute, until cancelled; `on_report` hears of each report."""
+        """Measure once there is a model and then about once a minute, until cancelled; `on_report` hears each report."""
         while True:
+            pause = _PAUSE_SECONDS
             try:
                 report = await self.measure()
-                if report is not None:
+                if report is None:
+                    pause = _NO_MODEL_SECONDS
+                else:
                     on_report(report)
             except ServiceError as error:
                 log.warning("drift.failed", code=error.code, detail=error.message)
-            await asyncio.sleep(_PAUSE_SECONDS)
+            await asyncio.sleep(pause)
 
     async def measure(self) -> DriftReport | None:
         """Compare the newest candles with those of the training; None while there is no model.
