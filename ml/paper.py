@@ -78,9 +78,9 @@ def compute_net_returns(
 def expect_returns(probabilities: FloatArray, class_returns: FloatArray, side_cost: float) -> FloatArray:
     """What following the likeliest class of each row is expected to bring after costs, a fraction, shape (n_rows,).
 
-    The expected move is the mean return of each class by its probability. A BUY pays both sides of its round trip. A
-    SELL ends one whose second side has to be paid in any case, and brings what holding on is expected to lose. HOLD
-    brings nothing.
+    The expected move is the mean return of each class by its probability. A BUY brings it, a SELL the loss that it
+    spares, and both pay the two sides of a round trip, the SELL for coming back: else the faintest lean would be worth
+    selling on. HOLD brings nothing.
 
     Args:
         probabilities: Shape (n_rows, 3).
@@ -89,12 +89,13 @@ def expect_returns(probabilities: FloatArray, class_returns: FloatArray, side_co
 
     >>> said = np.array([[0.2, 0.2, 0.6], [0.6, 0.2, 0.2]])
     >>> expect_returns(said, np.array([-0.01, 0.0, 0.01]), side_cost=0.001).round(4).tolist()
-    [0.002, 0.004]
+    [0.002, 0.002]
     """
     moves = probabilities[:, SELL] * class_returns[SELL] + probabilities[:, HOLD] * class_returns[HOLD]
     moves = moves + probabilities[:, BUY] * class_returns[BUY]
     said = probabilities.argmax(axis=1)
-    return np.where(said == BUY, moves - 2.0 * side_cost, np.where(said == SELL, -moves, 0.0))
+    gains = np.where(said == BUY, moves, -moves) - 2.0 * side_cost
+    return np.where(said == HOLD, 0.0, gains)
 
 
 def _starts(series: IntegerArray) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:

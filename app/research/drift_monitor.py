@@ -98,7 +98,7 @@ class DriftMonitor:
         self.report: DriftReport | None = None
 
     async def keep(self, on_report: Callable[[DriftReport], None]) -> None:
-        """Measure once there is a model and then about once a minute, until cancelled; `on_report` hears each report."""
+        """Measure once there is a model, then about once a minute, until cancelled; `on_report` hears each report."""
         while True:
             pause = _PAUSE_SECONDS
             try:

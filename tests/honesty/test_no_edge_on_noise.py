@@ -56,6 +56,20 @@ def assert_honest(cards: list[dict[str, Any]], most: int) -> None:
     assert all(card["metrics"]["verdict"]["blocks"] > 100 for card in cards)
 
 
+@pytest.mark.parametrize(
+    "kind", ["garch", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "garch")]
+)
+def test_walk_with_narrow_barriers_passes_confidence_but_not_the_costs(kind: str, tmp_path: Path) -> None:
+    # Where HOLD is rare, BUY and SELL are each near 45 % by chance: only what they should bring tells them from noise.
+    rule = {"horizon_bars": 5, "threshold_percent": 0.1, "kind": "triple_barrier", "volatility_multiple": 0.6}
+    alone, asked = (
+        train_card(tmp_path / str(asks), make_walk(kind, 5_000, 1), label_rule=rule, require_positive_return=asks)
+        for asks in (False, True)
+    )
+    assert coverage(asked) == 0.0
+    assert kind != "garch" or coverage(alone) > MOST_COVERAGE, "without the costs the gate lets noise pass here"
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_walk_of_any_kind_gives_no_edge_no_signals_and_no_money(kind: str, tmp_path: Path) -> None:
     cards = cards_of(tmp_path, kind, range(3), 4_000, forest={"trees": 20})

@@ -9,7 +9,14 @@ from hypothesis import strategies as st
 
 from ml.bars import Bars
 from ml.labels import BUY, HOLD, SELL
-from ml.paper import Costs, compute_net_returns, compute_next_returns, compute_side_costs, hold_positions
+from ml.paper import (
+    Costs,
+    compute_net_returns,
+    compute_next_returns,
+    compute_side_costs,
+    expect_returns,
+    hold_positions,
+)
 from tests.support.models import MINUTE_MS
 
 
@@ -68,3 +75,11 @@ def test_positions_and_net_returns_are_those_of_a_plain_loop(rows: list[tuple[in
     earned_by_row = np.array([earned for _, _, earned in rows])
     net, _ = compute_net_returns(positions, series, earned_by_row, np.full(len(rows), 0.001))
     assert net.tolist() == pytest.approx(wanted_net)
+
+
+def test_expected_return_is_the_move_in_the_signal_s_direction_less_a_round_trip() -> None:
+    said = np.array([[0.1, 0.2, 0.7], [0.7, 0.2, 0.1], [0.1, 0.8, 0.1], [0.4, 0.2, 0.4]])
+    returns = np.array([-0.02, 0.001, 0.01])
+    # The last row is a tie, which SELL wins: its move is -0.0038.
+    wanted = [0.0052 - 0.002, 0.0128 - 0.002, 0.0, 0.0038 - 0.002]
+    assert expect_returns(said, returns, 0.001).tolist() == pytest.approx(wanted)
