@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from ml.bars import FloatArray, IntegerArray
 from ml.bootstrap import BlockBootstrap, Estimate
-from ml.labels import BUY, CLASSES, HOLD, SELL, LabelArray
+from ml.labels import BUY, CLASSES, HOLD, LEAST_PROBABILITY, SELL, LabelArray
 from ml.paper import compute_net_returns, hold_positions
 
 LEAST_BLOCKS: Final = 30
@@ -22,7 +22,6 @@ SIGNIFICANCE: Final = 0.05
 BASELINES: Final = ("class_prior", "always_hold", "last_label", "buy_and_hold", "random")
 
 _N = len(CLASSES)
-_LEAST_PROBABILITY = 1e-6
 _BINS = 10
 _GATES = (0.35, 0.40, 0.45, 0.50, 0.60)
 _LOSS, _BRIER, _NET, _TRADED, _ONE = range(_N * _N, _N * _N + 5)
@@ -131,7 +130,7 @@ def find_edge(verdict: dict[str, Any]) -> str:
 
 def log_losses(probabilities: FloatArray, labels: LabelArray) -> FloatArray:
     """-ln of the probability given to what came true, floored at 1e-6, shape (n_rows,)."""
-    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], _LEAST_PROBABILITY))
+    return -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], LEAST_PROBABILITY))
 
 
 def gate_signals(probabilities: FloatArray, min_confidence: float) -> LabelArray:
@@ -269,7 +268,7 @@ def _shares_of_truth(stated: FloatArray, labels: LabelArray) -> FloatArray:
     pair = stated[:, [SELL, BUY]]
     total = pair.sum(axis=1)
     up = np.divide(pair[:, 1], total, out=np.full(len(stated), 0.5), where=total > 0)
-    stated_of_truth: FloatArray = np.clip(np.where(labels == BUY, up, 1.0 - up), _LEAST_PROBABILITY, 1.0)
+    stated_of_truth: FloatArray = np.clip(np.where(labels == BUY, up, 1.0 - up), LEAST_PROBABILITY, 1.0)
     return stated_of_truth
 
 

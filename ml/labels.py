@@ -15,6 +15,9 @@ CLASSES: Final = ("SELL", "HOLD", "BUY")
 
 SELL, HOLD, BUY, UNSETTLED = 0, 1, 2, -1
 
+LEAST_PROBABILITY: Final = 1e-6
+"""What a label counts as having been given at least, so that no single log-loss outweighs all others."""
+
 LABEL_KINDS: Final = ("fixed", "volatility", "triple_barrier")
 """The rules that `LabelRule.kind` names."""
 

@@ -13,8 +13,8 @@ import numpy as np
 from ml.bars import Bars, FloatArray, IntegerArray
 from ml.labels import BUY, HOLD, SELL, LabelArray
 
-RANGE_SHARE = 0.15
-"""The share of a candle's range that a fill slips by, where that is more than the least slippage."""
+RANGE_PERCENT = 15
+"""How much of a candle's range a fill slips by, where that is more than the least slippage: here and in `app.broker`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ def compute_next_returns(bars: Bars) -> FloatArray:
 
 def compute_side_costs(bars: Bars, costs: Costs) -> FloatArray:
     """What one side of a trade after each bar costs, as a fraction of its notional, shape (n_bars,)."""
-    slippage = np.maximum(costs.slippage_bps / 10_000.0, RANGE_SHARE * (bars.high - bars.low) / bars.close)
+    slippage = np.maximum(costs.slippage_bps / 10_000.0, RANGE_PERCENT / 100.0 * (bars.high - bars.low) / bars.close)
     return costs.fee_bps / 10_000.0 + slippage
 
 

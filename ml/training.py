@@ -109,14 +109,7 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
     prepared = prepare_rows(history, request["interval_ms"], rule, costs)
     rows = prepared.rows
     embargo = int(EMBARGO_FRACTION * (rows.decided_at[-1] - rows.decided_at[0]))
-    splits = walk_forward(rows.decided_at, rows.settled_at, FOLDS, TEST_FRACTION, embargo)
-    splits = [split for split in splits if len(split.train) >= LEAST_ROWS // 4]
-    if not splits:
-        raise TrainingError(
-            "too_few_rows",
-            f"Of {len(rows)} rows too few are left to learn from once some are kept for judging and those between "
-            f"are dropped; use more candles than {candles:,} or a smaller MODEL_HORIZON_BARS.",
-        )
+    splits = _split(rows, embargo)
     try:
         _look_for_leaks(history, request, rows, splits, embargo, on_progress)
         judged, importances = _walk(prepared, splits, forest_rule, embargo, request["backend"], on_progress)
@@ -124,12 +117,12 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
         on_progress(0.8, f"Judging {len(judged):,} rows beside the baselines.")
         metrics = evaluate(judged, request["min_confidence"], request["candidates"])
         check_plausible(metrics)
+        on_progress(0.9, f"Fitting the forest on the newest of all {len(rows):,} rows.")
+        ((forest, calibration),) = run_calls(fit_calibrated, [(rows, forest_rule, embargo)], request["backend"], 0)
     except LeakError as error:
         raise TrainingError(error.code, str(error)) from error
     except BackendError as error:
         raise TrainingError("backend_unusable", str(error)) from error
-    on_progress(0.9, f"Fitting the forest on the newest of all {len(rows):,} rows.")
-    ((forest, calibration),) = run_calls(fit_calibrated, [(rows, forest_rule, embargo)], request["backend"], 0)
     predictor = Predictor(forest, calibration)
     class_returns, side_cost = measure_returns(prepared, np.arange(len(rows)))
     on_progress(0.97, "Writing the bundle.")
@@ -152,6 +145,18 @@ def train(history: Mapping[str, Bars], request: dict[str, Any], on_progress: Pro
         "warnings": list_warnings(rows, metrics),
     }
     return save_bundle(Path(request["folder"]), forest, card, datetime.fromisoformat(request["trained_at"]))
+
+
+def _split(rows: Rows, embargo: int) -> list[Split]:
+    splits = walk_forward(rows.decided_at, rows.settled_at, FOLDS, TEST_FRACTION, embargo)
+    splits = [split for split in splits if len(split.train) >= LEAST_ROWS // 4]
+    if not splits:
+        raise TrainingError(
+            "too_few_rows",
+            f"Of {len(rows)} rows too few are left to learn from once some are kept for judging and those between "
+            "are dropped; use more candles or a smaller MODEL_HORIZON_BARS.",
+        )
+    return splits
 
 
 def _look_for_leaks(

@@ -6,6 +6,8 @@ Every rounding goes against the account: what it pays is rounded up, what it get
 
 from __future__ import annotations
 
+from ml.paper import RANGE_PERCENT
+
 UNITS = 100_000_000
 """How many units one whole quote or base unit has."""
 
@@ -25,7 +27,7 @@ def ceil_divide(numerator: int, denominator: int) -> int:
 def slippage_ratio(high: int, low: int, close: int, least_ppm: int) -> tuple[int, int]:
     """The slippage of a fill as a fraction (numerator, denominator).
 
-    It is the larger of `least_ppm` and 15 % of the last closed candle's range over its close: a market that
+    It is the larger of `least_ppm` and `RANGE_PERCENT` of the last closed candle's range over its close: a market that
     moves a lot within a candle moves between the decision and the fill, too.
 
     >>> slippage_ratio(high=101, low=99, close=100, least_ppm=300)
@@ -33,7 +35,7 @@ def slippage_ratio(high: int, low: int, close: int, least_ppm: int) -> tuple[int
     >>> slippage_ratio(high=100, low=100, close=100, least_ppm=300)
     (300, 1000000)
     """
-    spread, base = 15 * (high - low), 100 * close
+    spread, base = RANGE_PERCENT * (high - low), 100 * close
     if spread * PPM > least_ppm * base:
         return spread, base
     return least_ppm, PPM

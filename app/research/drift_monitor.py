@@ -70,6 +70,8 @@ class DriftReport:
 class DriftMonitor:
     """Measures about once a minute and tells the strategy, which says it with every decision.
 
+    Of a model of several symbols the candles of the first are compared.
+
     Args:
         history: Where candles come from.
         strategy: What decides.

@@ -27,6 +27,9 @@ log = structlog.get_logger()
 _FIRST_WAIT_SECONDS = 1.0
 _LONGEST_WAIT_SECONDS = 300.0
 _AGE_CHECK_SECONDS = 60.0
+_CHALLENGE_PAUSE = timedelta(minutes=15)
+"""How long after a challenger's training began the next may, so that one that fails is not tried each minute."""
+
 _FETCH_SHARE = 0.3
 """How much of a training's progress is the fetching of candles."""
 
@@ -108,6 +111,7 @@ class ModelKeeper:
         self._spec = spec
         self._on_model = on_model
         self._training = False
+        self._next_challenge = clock.now()
         self.status = ModelStatus(Phase.IDLE, 0.0, "No model yet.")
 
     @property
@@ -254,7 +258,9 @@ class ModelKeeper:
         if self._spec.retrain_every is None or self._training:
             return
         newest = (await self.list_models(1))[0]
-        if self._clock.now() - newest.registered_at >= self._spec.retrain_every:
+        now = self._clock.now()
+        if now - newest.registered_at >= self._spec.retrain_every and now >= self._next_challenge:
+            self._next_challenge = now + _CHALLENGE_PAUSE
             await self.train(challenge=True)
 
     async def follow(self) -> None:

@@ -21,15 +21,12 @@ from app.research.history import HistoryKeeper
 from app.storage.outcomes import SqlOutcomes
 from ml.bars import Bars
 from ml.bundle import BundleError, load_card
-from ml.labels import CLASSES, UNSETTLED, VOLATILITY_BARS, LabelRule, compute_labels
+from ml.labels import CLASSES, LEAST_PROBABILITY, UNSETTLED, VOLATILITY_BARS, LabelRule, compute_labels
 
 log = structlog.get_logger()
 
 LOOKBACK_BARS: Final = 20_000
 """Decisions on older candles than this many are not scored any more; the longest horizon is half of it."""
-
-LEAST_PROBABILITY: Final = 1e-6
-"""What a label counts as having been given at least, so that no single loss outweighs all others."""
 
 _PAUSE_SECONDS = 60.0
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

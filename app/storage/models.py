@@ -63,8 +63,12 @@ class SqlModels:
 
     async def find_active(self, source: str, interval: str) -> Model | None:
         """The model in use on a market, None before there is one."""
-        listed = await self.list(source, interval)
-        return next((model for model in listed if model.state is ModelState.ACTIVE), None)
+
+        def job(connection: Connection) -> Model | None:
+            newest = _history(connection, source, interval)[:1]
+            return _find(connection, newest[0]) if newest else None
+
+        return await self._database.read(job)
 
     async def find_former(self, source: str, interval: str) -> str:
         """The id of the model that was in use before the present one.

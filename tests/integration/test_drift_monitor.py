@@ -11,6 +11,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from app.bootstrap import Service, build_service
+from app.choices import make_spec
 from app.domain.candle import Interval
 from app.domain.outcome import ScoredDecision, StatedDecision, Truth
 from app.domain.signal import Signal
@@ -148,3 +149,64 @@ def test_mean_losses_count_a_horizon_once() -> None:
     rows = [scored(0, 1.0), scored(4, 2.0), scored(5, 4.0), scored(20, 8.0)]
     assert mean_losses(rows, timedelta(minutes=5)) == [1.5, 4.0, 8.0]
     assert mean_losses([], timedelta(minutes=5)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "card", "action", "code"),
+    [
+        ({}, {}, Signal.BUY, "confident"),
+        ({"require_edge": True}, {}, Signal.HOLD, "no_edge"),
+        ({"require_edge": True}, {"metrics": {"edge": "statistical"}}, Signal.BUY, "confident"),
+        ({}, {"side_cost": 0.01}, Signal.BUY, "expected_return_not_positive"),
+        ({"require_positive_return": False}, {"side_cost": 0.01}, Signal.BUY, "confident"),
+    ],
+)
+async def test_settings_of_the_gate_reach_the_decisions(
+    tmp_path: Path,
+    clock: SimulatedClock,
+    changes: dict[str, bool],
+    card: dict[str, object],
+    action: Signal,
+    code: str,
+) -> None:
+    own = {
+        "database_url": f"sqlite:///{tmp_path / 'gate.db'}",
+        "model_path": tmp_path / "gated",
+        "model_threshold_percent": 0.1,
+        "model_horizon_bars": 5,
+    }
+    write_bundle(tmp_path / "gated", SURE, clock.now(), **card)
+    built = build_service(settings(**own, **changes), clock)
+    try:
+        await built.start(train=False)
+        report, _ = await built.run_cycle("BTCUSDT", Interval.M1)
+    finally:
+        await built.stop()
+    assert report.decision is not None
+    assert (report.decision.action, report.decision.reason_code) == (action, code)
+    cost = 0.01 if "side_cost" in card else 0.0005
+    assert report.decision.expected_return == pytest.approx(0.8 * 0.002 - 0.1 * 0.002 - 2 * cost)
+
+
+def test_what_the_settings_ask_of_a_model_reaches_its_training() -> None:
+    spec = make_spec(
+        settings(
+            model_label_rule="triple_barrier",
+            model_volatility_multiple=1.5,
+            model_horizon_bars=7,
+            model_class_weight="balanced",
+            model_calibration="sigmoid",
+            training_symbols="BTCUSDT,ETHUSDT",
+            training_backend="tcp://127.0.0.1:8786",
+            retrain_hours=6,
+            min_confidence=0.5,
+        )
+    )
+    assert spec.label_rule["kind"] == "triple_barrier"
+    assert (spec.label_rule["volatility_multiple"], spec.label_rule["horizon_bars"]) == (1.5, 7)
+    assert spec.forest == {"class_weight": "balanced", "calibration": "sigmoid"}
+    assert spec.symbols == ("BTCUSDT", "ETHUSDT")
+    assert (spec.backend, spec.retrain_every) == ("tcp://127.0.0.1:8786", timedelta(hours=6))
+    assert spec.gate == {"min_confidence": 0.5, "require_positive_return": True, "fee_bps": 2.0, "slippage_bps": 3.0}
+    assert make_spec(settings()).retrain_every is None
+    assert make_spec(settings()).symbols == ("BTCUSDT",)
