@@ -14,7 +14,7 @@ from ml.bars import Bars, FloatArray, IntegerArray
 from ml.labels import BUY, HOLD, SELL, LabelArray
 
 RANGE_PERCENT = 15
-"""How much of a candle's range a fill slips by, where that is more than the least slippage: here and in `app.broker`."""
+"""How much of a candle's range a fill slips by where that is more than the least slippage; `app.broker` asks here."""
 
 
 @dataclass(frozen=True, slots=True)
