@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import stamina
 import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPICursor
@@ -204,9 +205,16 @@ def _prepare_file(path: Path) -> None:
 
 
 def _use_write_ahead_log(cursor: DBAPICursor) -> None:
-    cursor.execute("PRAGMA journal_mode = WAL")
+    # SQLite answers "locked" to this at once, busy timeout or not, while another process opens the same new file.
+    for attempt in stamina.retry_context(_is_locked, attempts=None, timeout=BUSY_TIMEOUT_SECONDS, wait_max=0.5):
+        with attempt:
+            cursor.execute("PRAGMA journal_mode = WAL")
     if cursor.fetchall()[0][0] != "wal":
         raise StorageError("its disk does not support a write-ahead log; put the database on a local disk.")
+
+
+def _is_locked(error: Exception) -> bool:
+    return isinstance(error, sqlite3.OperationalError) and "locked" in str(error)
 
 
 def _check_pages(cursor: DBAPICursor) -> None:
