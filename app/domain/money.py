@@ -1,0 +1,41 @@
+"""Money and quantities as whole numbers: the broker's rules and the books count in 1e-8 of a quote or base unit."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+UNITS = 100_000_000
+"""How many units one whole quote or base unit has."""
+
+PPM = 1_000_000
+"""Parts per million in one whole."""
+
+_DECIMALS = 8
+
+
+def to_units(value: Decimal) -> int:
+    """A decimal amount in whole 1e-8 units; exact for up to eight decimals, finer ones are cut off.
+
+    >>> to_units(Decimal("1.5"))
+    150000000
+    """
+    return int(value.scaleb(_DECIMALS))
+
+
+def from_units(units: int) -> Decimal:
+    """The decimal amount of `units` 1e-8 units, exact, always written with eight decimals.
+
+    >>> from_units(150000000)
+    Decimal('1.50000000')
+    """
+    return Decimal(units).scaleb(-_DECIMALS)
+
+
+def plain(units: int) -> str:
+    """An amount of `units` in words for people: exact, without trailing zeros.
+
+    >>> plain(150000000), plain(-1), plain(0)
+    ('1.5', '-0.00000001', '0')
+    """
+    text = f"{from_units(units):f}".rstrip("0").rstrip(".")
+    return "0" if text in ("", "-0") else text
