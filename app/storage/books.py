@@ -12,7 +12,8 @@ from app.domain.cycle import CycleDraft, Trade
 from app.domain.portfolio import Portfolio
 from app.errors import StorageError
 from app.storage.records import SELECT_TRADES, trade_from_row
-from app.storage.tables import accounts, trades
+from app.storage.account_tables import accounts
+from app.storage.tables import trades
 
 
 @dataclass(frozen=True, slots=True)

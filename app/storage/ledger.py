@@ -30,7 +30,8 @@ from app.storage.records import (
     trade_from_row,
     trade_values,
 )
-from app.storage.tables import accounts, cycles, decisions, trades
+from app.storage.account_tables import accounts
+from app.storage.tables import cycles, decisions, trades
 
 log = structlog.get_logger()
 
