@@ -299,6 +299,27 @@ records = Table(
     sqlite_autoincrement=True,
 )
 
+# What happened, in the order in which it was committed. No reference to cycles: the log also tells of what has none,
+# and outlives changes to what it tells of.
+event_log = Table(
+    "event_log",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("symbol", String(20)),
+    Column("action", String(16)),
+    Column("cycle_id", String(64)),
+    Column("account_id", BigInteger),
+    Column("message", Text, nullable=False),
+    Column("data", JSON(none_as_null=True)),
+    Index(None, "type", "number"),
+    Index(None, "symbol", "number"),
+    Index(None, "at", "number"),
+    sqlite_autoincrement=True,
+)
+
 APPEND_ONLY = (
     "accounts",
     "closed_trades",
@@ -315,5 +336,6 @@ APPEND_ONLY = (
     "idempotency_keys",
     "models",
     "model_activations",
+    "event_log",
 )
 """The tables whose rows are never changed or removed."""
