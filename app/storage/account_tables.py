@@ -85,7 +85,9 @@ orders = Table(
     CheckConstraint("closed_at IS NULL OR closed_at >= created_at", name="in_order"),
     Index(None, "account_id", "number"),
     Index(None, "symbol", "number"),
-    Index("ix_orders_resting", "account_id", sqlite_where=text("status = 'NEW'"), postgresql_where=text("status = 'NEW'")),
+    Index(
+        "ix_orders_resting", "account_id", sqlite_where=text("status = 'NEW'"), postgresql_where=text("status = 'NEW'")
+    ),
     sqlite_autoincrement=True,
 )
 

@@ -87,8 +87,8 @@ decisions = Table(
     sqlite_with_rowid=False,
 )
 
-# Each row carries the balances after it, as a bank statement does: the last row tells what is held (dust included),
-# and all of them can be added up again. Only the fill of a decision has a confidence: a candle has one of these at most.
+# Each row carries the balances after it, as a bank statement does: the last row tells what is held (dust
+# included), and all of them can be added up again. Only the fill of a decision has a confidence: a candle has one of these at most.
 trades = Table(
     "trades",
     metadata,
@@ -120,7 +120,7 @@ trades = Table(
     CheckConstraint("fee >= 0", name="fee"),
     CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
     CheckConstraint(
-        "confidence IS NULL OR (cycle_id IS NOT NULL AND model_id IS NOT NULL AND \"interval\" IS NOT NULL"
+        'confidence IS NULL OR (cycle_id IS NOT NULL AND model_id IS NOT NULL AND "interval" IS NOT NULL'
         " AND candle_open_time IS NOT NULL)",
         name="decided",
     ),
