@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.broker.fill_rules import PPM, UNITS, buy_price, sell_price
+from app.broker.fill_rules import buy_price, sell_price
+from app.domain.money import PPM, UNITS
 
 BUY = 1
 SELL = -1

@@ -10,9 +10,9 @@ from enum import StrEnum
 from app.domain.candle import Candle, Interval
 from app.domain.market import Indicators
 from app.domain.order import Check, Fill, Order, Origin, Side
-from app.domain.portfolio import Exit, Portfolio
+from app.domain.portfolio import Exit
 from app.domain.signal import Edge, Prediction, Signal
-from app.domain.standing import Halt, RunKey
+from app.domain.standing import Halt, RunKey, Snapshot
 
 
 class CycleStatus(StrEnum):
@@ -138,7 +138,7 @@ class DustTransfer:
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What is to be booked: fills and dust in their order, the orders they changed, and what the account holds then.
+    """What is to be booked: fills and dust in their order, the orders they changed, and where the account stands then.
 
     `fill` is that of the decision, None where it was not traded, for the reason that stands beside. `price` is the
     quote that everything was judged by (1e-8 quote units), `side_cost_ppm` what one side of a trade cost there.
@@ -147,9 +147,9 @@ class Settlement:
     status: ExecutionStatus
     reason_code: str
     reason: str
-    portfolio: Portfolio
     symbol: str
     price: int
+    snapshot: Snapshot
     side_cost_ppm: int = 0
     entries: tuple[BookedFill | DustTransfer, ...] = ()
     orders: tuple[Order, ...] = ()
@@ -225,7 +225,9 @@ class CycleDraft:
     prediction: Prediction
     logs: tuple[LogLine, ...]
 
-    def finish(self, execution: Execution, settlement: Settlement | None, run: str, finished_at: datetime) -> CycleReport:
+    def finish(
+        self, execution: Execution, settlement: Settlement | None, run: str, finished_at: datetime
+    ) -> CycleReport:
         """The report of this cycle once `execution` is booked; the execution agent has the last word in its log."""
         said = settlement.logs if settlement else ()
         last = ("execution", execution.reason)
