@@ -318,14 +318,6 @@ def compile_rules() -> dict[str, Callable[..., Any]]:
     return names
 
 
-def test_rules_compiled_by_numba_equal_the_plain_ones() -> None:
-    compiled = compile_rules()
-    for side in (BUY, SELL):
-        for trigger in range(90, 111):
-            assert compiled["stop_price"](side, trigger, *QUIET) == order_rules.stop_price(side, trigger, *QUIET)
-            assert compiled["limit_price"](side, trigger, *QUIET) == order_rules.limit_price(side, trigger, *QUIET)
-
-
 @pytest.mark.slow
 def test_every_rule_compiled_by_numba_equals_the_plain_one() -> None:
     compiled = compile_rules()
@@ -347,6 +339,10 @@ def test_every_rule_compiled_by_numba_equals_the_plain_one() -> None:
     for name, arguments in calls:
         rule = getattr(order_rules, name, None) or getattr(fill_rules, name)
         assert compiled[name](*arguments) == rule(*arguments), name
+    for side in (BUY, SELL):
+        for trigger in range(90, 111):
+            assert compiled["stop_price"](side, trigger, *QUIET) == order_rules.stop_price(side, trigger, *QUIET)
+            assert compiled["limit_price"](side, trigger, *QUIET) == order_rules.limit_price(side, trigger, *QUIET)
     kinds = np.array([TAKE_PROFIT, LIMIT, STOP_LOSS, LIQUIDATION, TRAILING_STOP])
     order_sides = np.array([SELL, BUY, SELL, BUY, SELL])
     for shift in range(-6, 7):
