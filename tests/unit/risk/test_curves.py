@@ -60,6 +60,8 @@ def test_returns_of_a_single_value_are_none() -> None:
     assert compute_daily_returns(np.array([100.0])).tolist() == []
 
 
-@pytest.mark.parametrize(("curve", "returns"), [([100.0, 0.0], [-1.0]), ([100.0, 0.0, 1.0], []), ([9.0, -1.0, 2.0], [])])
+@pytest.mark.parametrize(
+    ("curve", "returns"), [([100.0, 0.0], [-1.0]), ([100.0, 0.0, 1.0], []), ([9.0, -1.0, 2.0], [])]
+)
 def test_returns_after_ruin_are_none(curve: list[float], returns: list[float]) -> None:
     assert compute_daily_returns(np.array(curve)).tolist() == returns
