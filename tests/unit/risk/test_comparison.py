@@ -11,6 +11,7 @@ import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
 from app.risk.comparison import LEAST_DAYS, Comparison, _student_quantile, compare_returns
+from ml.bootstrap import BlockBootstrap
 
 
 def test_less_than_ten_days_say_nothing() -> None:
@@ -41,6 +42,18 @@ def test_interval_of_independent_days_is_as_wide_as_the_analytic_one() -> None:
     widths = [comparison.high - comparison.low for comparison in found if comparison is not None]
     # 34 blocks of 6 days. A width varies by an eighth, the mean of sixty by a sixtieth.
     assert np.mean(widths) == pytest.approx(2 * stats.t.ppf(0.975, 33) / np.sqrt(200), rel=0.06)
+
+
+def test_interval_reaches_students_t_times_the_error_of_the_resamples() -> None:
+    returns = np.random.default_rng(5).standard_normal(10)
+    found = compare_returns(returns, np.zeros(10), seed=7)
+    resampled = BlockBootstrap(10, 2, seed=7).estimate(
+        np.stack((returns, np.ones(10)), axis=1), lambda sums: sums[:, 0] / sums[:, 1]
+    )
+    assert found is not None
+    assert found.difference == resampled.value
+    # Five blocks of 2 days.
+    assert found.high - found.difference == pytest.approx(stats.t.ppf(0.975, 4) * (resampled.error or 0.0), rel=1e-3)
 
 
 def test_same_returns_are_no_better() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.risk.shadow_books import ShadowBooks
+from app.risk.shadow_books import ShadowBooks, _Book
 
 Event = tuple[str, float, float] | tuple[str, float]
 """A cycle (symbol, quote, cost of one side), or a fill (symbol, fraction of equity)."""
@@ -181,6 +181,24 @@ def test_running_sum_is_true_after_many_changes() -> None:
     for book in (books._random, books._buy_and_hold):
         worth = math.fsum(units * books._quotes[symbol] for symbol, units in book._units.items())
         assert book.equity == pytest.approx(book.cash + worth, rel=1e-12)
+
+
+def test_rounding_errors_of_a_quote_that_was_enormous_do_not_stay() -> None:
+    books = made([("BTCUSDT", 0.3, 0.0), ("BTCUSDT", 1e16, 0.0), ("BTCUSDT", 0.3, 0.0)])
+    assert books.curves().buy_and_hold[-1] != pytest.approx(1_000.0, rel=1e-9)
+    feed(books, [("BTCUSDT", 0.3, 0.0)] * 1_000)
+    assert books.curves().buy_and_hold[-1] == pytest.approx(1_000.0, rel=1e-12)
+
+
+def test_book_that_holds_nothing_is_worth_its_cash() -> None:
+    quotes = {"BTCUSDT": 0.3}
+    book = _Book(1_000.0, quotes)
+    book.buy("BTCUSDT", 700.0, 0.001)
+    book.mark("BTCUSDT", 1e16)
+    book.mark("BTCUSDT", -1e16)
+    assert book.equity != pytest.approx(1_000.0, rel=1e-3)
+    book.sell("BTCUSDT", 1.0, 0.001)
+    assert book.equity == book.cash == pytest.approx(300.0 + 700.0 * 0.999 / 1.001)
 
 
 @pytest.mark.parametrize("cycle", [(0.0, 0.0), (-1.0, 0.0), (math.nan, 0.0), (math.inf, 0.0), (1.0, 1.0), (1.0, -0.1)])
