@@ -31,7 +31,7 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 - any fact of the domain
     if convert is not None:
         return convert(value)
     if is_dataclass(value):
-        return {name: to_plain(getattr(value, name)) for name in _names(type(value))}
+        return {name: to_plain(getattr(value, name)) for name in _names(value.__class__)}
     if isinstance(value, Mapping):
         return {str(name): to_plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
@@ -123,8 +123,9 @@ def _reader(kind: Any) -> Callable[[Any], Any]:  # noqa: ANN401
         name, inner = _reader(arguments[0]), _reader(arguments[1])
         return lambda value: {name(one): inner(other) for one, other in value.items()}
     if is_dataclass(kind):
+        build = cast("Callable[..., Any]", kind)
         readers = {name: _reader(hint) for name, hint in get_type_hints(kind).items()}
-        return lambda value: kind(**{name: read(value[name]) for name, read in readers.items()})
+        return lambda value: build(**{name: read(value[name]) for name, read in readers.items()})
     return cast("Callable[[Any], Any]", kind)  # an enum
 
 

@@ -92,7 +92,8 @@ def save_record(
         "document": document,
         "hash": next_link(previous, document, outcome),
     }
-    return connection.execute(_INSERT_RECORD, values).scalar_one()
+    number: int = connection.execute(_INSERT_RECORD, values).scalar_one()
+    return number
 
 
 def find_last_trade(connection: Connection, account: Account) -> int | None:

@@ -52,21 +52,20 @@ def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Ste
             return
         if [portfolio.cash, portfolio.holding(symbol)] != after:
             wrong.append(
-                f"trade {number}: cash of {plain(after[0])} and {plain(after[1])} {symbol} are recorded, and its "
-                f"fills come to {plain(portfolio.cash)} and {plain(portfolio.holding(symbol))}"
+                f"cash of {plain(after[0])} and {plain(after[1])} {symbol} are recorded, and its fills come to "
+                f"{plain(portfolio.cash)} and {plain(portfolio.holding(symbol))}"
             )
         if sum(postings(side, notional, fee, symbol, exit_).values()):
-            wrong.append(f"trade {number}: its postings do not sum to zero")
+            wrong.append("its postings do not sum to zero")
         if recorded and recorded.get(number) != _facts(exit_):
-            wrong.append(f"trade {number}: what it closed is not what is recorded of it")
+            wrong.append("what it closed is not what is recorded of it")
         if at < before:
-            wrong.append(f"trade {number}: it is dated before what came before it")
+            wrong.append("it is dated before what came before it")
         for moved, amounts in dust.get(number, ()):
             portfolio, fits = _move_dust(portfolio, moved, amounts)
-            if not fits:
-                wrong.append(f"trade {number}: the dust of {moved} that was moved after it is not what is held")
+            wrong += [] if fits else [f"the dust of {moved} that was moved after it is not what is held"]
         before = at
-        yield Step(number, portfolio, exit_, at), wrong
+        yield Step(number, portfolio, exit_, at), [f"trade {number}: {words}" for words in wrong]
 
 
 def rebuild(connection: Connection, account: Account) -> tuple[Portfolio, list[str]]:

@@ -131,20 +131,8 @@ def trade_from_row(row: Sequence[Any]) -> Trade:
     """The trade in a row of `TRADE_COLUMNS`."""
     number, cycle_id, symbol, interval, source, side, *rest = row[:18]
     edge, order_id, origin, profit, *run = row[18:]
-    return Trade(
-        number,
-        cycle_id,
-        symbol,
-        None if interval is None else Interval(interval),
-        source,
-        Side(side),
-        *rest,
-        edge=_edge(edge),
-        run=run_from_row(run).id,
-        order_id=order_id,
-        origin=Origin(origin),
-        realised_profit=profit,
-    )
+    told = (*rest, _edge(edge), run_from_row(run).id, order_id, Origin(origin), profit)
+    return Trade(number, cycle_id, symbol, None if interval is None else Interval(interval), source, Side(side), *told)
 
 
 def run_from_row(row: Sequence[Any]) -> Run:

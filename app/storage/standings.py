@@ -61,7 +61,6 @@ _SELECT_HALT = (
     .order_by(halts.c.number.desc())
     .limit(1)
 )
-# In the order of the fields of Order.
 ORDER_COLUMNS = (
     orders.c.id,
     orders.c.symbol,
@@ -82,6 +81,7 @@ ORDER_COLUMNS = (
     orders.c.filled_quantity,
     orders.c.closed_at,
 )
+_ORDER_FIELDS = tuple(column.name for column in ORDER_COLUMNS)
 _SELECT_RESTING: Select[Any] = (
     select(*ORDER_COLUMNS)
     .where(orders.c.account_id == _ACCOUNT, orders.c.status == OrderStatus.NEW.value)
@@ -211,21 +211,9 @@ def save_orders(connection: Connection, account: Account, before: Standing, chan
 
 def order_from_row(row: Sequence[Any]) -> Order:
     """The order in a row of `ORDER_COLUMNS`."""
-    number, symbol, side, kind, quantity, origin, *times, reduce_only, expires_at, cycle_id, status = row[:14]
-    return Order(
-        number,
-        symbol,
-        Side(side),
-        OrderKind(kind),
-        quantity,
-        Origin(origin),
-        *times,
-        bool(reduce_only),
-        expires_at,
-        cycle_id,
-        OrderStatus(status),
-        *row[14:],
-    )
+    values = dict(zip(_ORDER_FIELDS, row, strict=True))
+    kinds = {"side": Side, "kind": OrderKind, "origin": Origin, "reduce_only": bool, "status": OrderStatus}
+    return Order(**{**values, **{name: kind(values[name]) for name, kind in kinds.items()}})
 
 
 def snapshot_from_row(row: Sequence[Any]) -> Snapshot:
@@ -256,7 +244,10 @@ def _of(key: RunKey) -> dict[str, Any]:
 
 
 def _positions(document: Mapping[str, Sequence[int]]) -> dict[str, Position]:
-    return {symbol: Position(*amounts, from_microseconds(opened)) for symbol, (*amounts, opened) in document.items()}
+    return {
+        symbol: Position(quantity, cost, fees, from_microseconds(opened))
+        for symbol, (quantity, cost, fees, opened) in document.items()
+    }
 
 
 def _positions_document(positions: Mapping[str, Position]) -> dict[str, list[int]]:

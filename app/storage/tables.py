@@ -89,7 +89,8 @@ decisions = Table(
 )
 
 # Each row carries the balances after it, as a bank statement does: the last row tells what is held (dust
-# included), and all of them can be added up again. Only the fill of a decision has a confidence: a candle has one of these at most.
+# included), and all of them can be added up again. Only the fill of a decision has a confidence: a candle has one of
+# these at most.
 trades = Table(
     "trades",
     metadata,
