@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -38,6 +39,10 @@ class Prediction:
     likeliest one (HOLD wins a tie, then SELL). `expected_return` is what following it is expected to bring after
     costs, a fraction (0 for HOLD). `drift` is how far the market has moved from what the model was trained on, None
     while that has not been measured; `doubt` is there while the model is not to be traded on.
+
+    `features` is what the model was asked about, in the order of its card. `class_returns` is the mean forward return
+    of each signal's rows in training and `round_trip_cost` what both sides of a trade cost there, fractions. They are
+    empty and None where a strategy has none.
     """
 
     signal: Signal
@@ -47,6 +52,9 @@ class Prediction:
     edge: Edge
     drift: float | None = None
     doubt: Doubt | None = None
+    features: tuple[float, ...] = ()
+    class_returns: Mapping[Signal, float] | None = None
+    round_trip_cost: float | None = None
 
     @property
     def confidence(self) -> float:

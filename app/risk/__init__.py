@@ -1,0 +1,1 @@
+"""What a trade may risk, and how an account did."""
