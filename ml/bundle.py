@@ -246,7 +246,7 @@ def _check_forest(forest: ForestArrays) -> None:
     if not (sound and trees and nodes and 0 <= forest.depth <= _MAXIMUM_DEPTH):
         raise BundleError("invalid", "the arrays do not have the shapes of a forest")
     leaf = (forest.children == own[:, None]).all(axis=1)
-    sums = forest.probabilities[leaf].sum(axis=1)
+    sums = forest.probabilities.sum(axis=1)
     checks = {
         "a root is out of range": ((forest.roots < 0) | (forest.roots >= nodes)).any(),
         "a child is out of range": ((forest.children < own[:, None]) | (forest.children >= nodes)).any(),
@@ -254,7 +254,7 @@ def _check_forest(forest: ForestArrays) -> None:
         "a column is out of range": ((forest.feature < 0) | (forest.feature >= len(FEATURE_NAMES))).any(),
         "a threshold is not finite": not np.isfinite(forest.threshold).all(),
         "a missing_right is neither 0 nor 1": (forest.missing_right & ~1).any(),
-        "a leaf holds no probabilities": not (
+        "a node holds no probabilities": not (
             np.isfinite(forest.probabilities).all()
             and (forest.probabilities >= 0).all()
             and (np.abs(sums - 1) <= 1e-9).all()

@@ -32,22 +32,25 @@ import numpy as np
 
 from ml.bars import Bars, FloatArray
 
-FEATURE_NAMES: Final = (
-    "return_1",
-    "return_5",
-    "return_15",
-    "return_50",
-    "distance_from_mean_50",
-    "channel_position_50",
-    "rsi_14",
-    "volatility_15",
-    "volatility_50",
-    "range_ratio",
-    "relative_volume",
-    "volume_balance_15",
-    "time_sin",
-    "time_cos",
-)
+FEATURE_PHRASES: Final = {
+    "return_1": "change of the close over 1 candle, as a fraction",
+    "return_5": "change of the close over 5 candles, as a fraction",
+    "return_15": "change of the close over 15 candles, as a fraction",
+    "return_50": "change of the close over 50 candles, as a fraction",
+    "distance_from_mean_50": "distance of the close from its mean over 50 candles, as a fraction",
+    "channel_position_50": "place of the close between the low, 0, and the high, 1, of 50 candles",
+    "rsi_14": "rises as a share of all moves of 14 candles",
+    "volatility_15": "usual size of a candle's move over 15 candles, as a fraction",
+    "volatility_50": "usual size of a candle's move over 50 candles, as a fraction",
+    "range_ratio": "range of the last 5 candles as a multiple of that of 50",
+    "relative_volume": "volume of the last 5 candles as a multiple of that of 50",
+    "volume_balance_15": "volume of rising less that of falling candles as a share of all, over 15 candles",
+    "time_sin": "time of day in UTC, 1 at 06:00 and -1 at 18:00",
+    "time_cos": "time of day in UTC, 1 at midnight and -1 at noon",
+}
+"""What each column is, in words for a person; no part of `compute_features_hash`, so that wording ages no model."""
+
+FEATURE_NAMES: Final = tuple(FEATURE_PHRASES)
 """The columns of a feature matrix, in order."""
 
 LOOKBACK_BARS: Final = 51

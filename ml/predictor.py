@@ -35,7 +35,8 @@ class ForestArrays:
         threshold: At or below it a value goes left, shape (n_nodes,).
         children: The left and the right child, shape (n_nodes, 2).
         missing_right: 1 where a NaN goes right, shape (n_nodes,).
-        probabilities: What a leaf says, in the order of `ml.labels.CLASSES`, shape (n_nodes, 3).
+        probabilities: The shares of the classes among the rows that taught a node, in the order of
+            `ml.labels.CLASSES`, shape (n_nodes, 3). A leaf's are what it says; `ml.contributions` needs the others.
         depth: How many steps the deepest leaf is from its root.
     """
 
@@ -109,7 +110,7 @@ class Predictor:
         result = np.empty((len(rows), N_CLASSES))
         chunk_rows = _CHUNK_ROWS if len(rows) < _COMPILED_ROWS else _COMPILED_ROWS
         for start in range(0, len(rows), chunk_rows):
-            values = _single(rows[start : start + chunk_rows])
+            values = to_single(rows[start : start + chunk_rows])
             said = self._predict_chunk(values)
             result[start : start + chunk_rows] = said if self._calibration is None else self._calibration.apply(said)
         return result
@@ -144,7 +145,15 @@ def _floor_to_single(thresholds: FloatArray) -> npt.NDArray[np.float32]:
     return np.where(single > thresholds, np.nextafter(single, np.float32(-np.inf)), single).astype(np.float32)
 
 
-def _single(values: FloatArray) -> npt.NDArray[np.float32]:
+def to_single(values: FloatArray) -> npt.NDArray[np.float32]:
+    """Cut values to 32 bits, as scikit-learn does before it asks a tree; NaN stays NaN.
+
+    Raises:
+        ValueError: A value is infinite or too large for 32 bits.
+
+    >>> to_single(np.array([0.1])).tolist()
+    [0.10000000149011612]
+    """
     with np.errstate(over="ignore"):
         single = values.astype(np.float32)
     if np.isinf(single).any():

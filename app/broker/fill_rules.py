@@ -6,13 +6,8 @@ Every rounding goes against the account: what it pays is rounded up, what it get
 
 from __future__ import annotations
 
+from app.domain.money import PPM, UNITS
 from ml.paper import RANGE_PERCENT
-
-UNITS = 100_000_000
-"""How many units one whole quote or base unit has."""
-
-PPM = 1_000_000
-"""Parts per million in one whole."""
 
 
 def ceil_divide(numerator: int, denominator: int) -> int:

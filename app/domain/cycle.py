@@ -9,8 +9,10 @@ from enum import StrEnum
 
 from app.domain.candle import Candle, Interval
 from app.domain.market import Indicators
-from app.domain.order import Fill, Side
-from app.domain.signal import Edge, Signal
+from app.domain.order import Check, Fill, Order, Origin, Side
+from app.domain.portfolio import Exit
+from app.domain.signal import Edge, Prediction, Signal
+from app.domain.standing import Halt, RunKey, Snapshot
 
 
 class CycleStatus(StrEnum):
@@ -73,14 +75,16 @@ class Decision:
 class Trade:
     """One recorded fill, as `GET /trading/trades` shows it.
 
-    `cash_after` and `position_after` are the account's cash and this symbol's position once it was booked. `edge` is
-    what the model behind it had been shown to know, None for trades that are older than that.
+    `cash_after` and `position_after` are the account's cash and what it holds of this symbol, dust included, once it
+    was booked. `realised_profit` is that of a fill that made a position smaller, before fees. A fill of a decision has
+    its confidence, model and candle; that of a resting order has the candle it was judged on; a person's market order
+    has none of them. `edge` is what the model behind it had been shown to know.
     """
 
     id: int
-    cycle_id: str
+    cycle_id: str | None
     symbol: str
-    interval: Interval
+    interval: Interval | None
     source: str
     side: Side
     quantity: Decimal
@@ -88,24 +92,75 @@ class Trade:
     notional: Decimal
     fee: Decimal
     slippage_bps: float
-    confidence: float
-    model_id: str
-    candle_open_time: datetime
+    confidence: float | None
+    model_id: str | None
+    candle_open_time: datetime | None
     executed_at: datetime
     reason: str
     cash_after: Decimal
     position_after: Decimal
     edge: Edge | None = None
+    run: str = ""
+    order_id: str | None = None
+    origin: Origin = Origin.SIGNAL
+    realised_profit: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BookedFill:
+    """A fill as it is to be booked: whose it is, and what the account holds after it (1e-8 units, dust included).
+
+    `decided` is True for the fill of a cycle's decision, of which a candle has one at most.
+    """
+
+    order_id: str
+    origin: Origin
+    symbol: str
+    fill: Fill
+    reason: str
+    cash_after: int
+    position_after: int
+    decided: bool = False
+    interval: Interval | None = None
+    candle_open_time: datetime | None = None
+    exit: Exit | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DustTransfer:
+    """What went from a position to the dust of its symbol (1e-8 units); negative where it came back to be sold."""
+
+    symbol: str
+    quantity: int
+    cost: int
+    entry_fees: int
 
 
 @dataclass(frozen=True, slots=True)
 class Settlement:
-    """What the execution agent wants booked: a fill, or the reason why there is none."""
+    """What is to be booked: fills and dust in their order, the orders they changed, and where the account stands then.
+
+    `fill` is that of the decision, None where it was not traded, for the reason that stands beside. `price` is the
+    quote that everything was judged by (1e-8 quote units), `side_cost_ppm` what one side of a trade cost there.
+    """
 
     status: ExecutionStatus
     reason_code: str
     reason: str
-    fill: Fill | None = None
+    symbol: str
+    price: int
+    snapshot: Snapshot
+    side_cost_ppm: int = 0
+    entries: tuple[BookedFill | DustTransfer, ...] = ()
+    orders: tuple[Order, ...] = ()
+    checks: tuple[Check, ...] = ()
+    logs: tuple[tuple[str, str], ...] = ()
+    halt: Halt | None = None
+
+    @property
+    def fills(self) -> tuple[BookedFill, ...]:
+        """The fills, in their order."""
+        return tuple(entry for entry in self.entries if isinstance(entry, BookedFill))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +182,9 @@ class Execution:
 class CycleReport:
     """A finished cycle, as it is recorded and as it is answered.
 
-    A REFUSED cycle has a `reason_code` and a `reason`, and no decision or execution.
+    A REFUSED cycle has a `reason_code` and a `reason`, and no decision or execution. `checks` are those that stood
+    before the order, `orders` the ones that were placed or changed, `fills` everything booked: the decision's and
+    those of resting orders.
     """
 
     id: str
@@ -143,6 +200,10 @@ class CycleReport:
     execution: Execution | None = None
     reason_code: str | None = None
     reason: str | None = None
+    run: str = ""
+    checks: tuple[Check, ...] = ()
+    orders: tuple[Order, ...] = ()
+    fills: tuple[Trade, ...] = ()
 
     @property
     def duration_ms(self) -> float:
@@ -152,29 +213,37 @@ class CycleReport:
 
 @dataclass(frozen=True, slots=True)
 class CycleDraft:
-    """A cycle that has been decided and waits to be booked."""
+    """A cycle that has been decided and waits to be booked; `prediction` is what its decision came from."""
 
     id: str
-    source: str
+    key: RunKey
     symbol: str
     interval: Interval
     started_at: datetime
     market: MarketView
     decision: Decision
+    prediction: Prediction
     logs: tuple[LogLine, ...]
 
-    def finish(self, execution: Execution, finished_at: datetime) -> CycleReport:
+    def finish(
+        self, execution: Execution, settlement: Settlement | None, run: str, finished_at: datetime
+    ) -> CycleReport:
         """The report of this cycle once `execution` is booked; the execution agent has the last word in its log."""
+        said = settlement.logs if settlement else ()
+        last = ("execution", execution.reason)
         return CycleReport(
             id=self.id,
-            source=self.source,
+            source=self.key.source,
             symbol=self.symbol,
             interval=self.interval,
             status=CycleStatus.COMPLETED,
             started_at=self.started_at,
             finished_at=finished_at,
-            logs=(*self.logs, LogLine(finished_at, "execution", execution.reason)),
+            logs=(*self.logs, *(LogLine(finished_at, agent, message) for agent, message in (*said, last))),
             market=self.market,
             decision=self.decision,
             execution=execution,
+            run=run,
+            checks=settlement.checks if settlement else (),
+            orders=settlement.orders if settlement else (),
         )

@@ -188,9 +188,7 @@ def _leave(held: Position, signed: int, paid: int) -> tuple[Position | None, Exi
     exit_ = Exit(abs(signed), cost, fees, -paid - cost, held.opened_at, held.quantity > 0)
     if signed == -held.quantity:
         return None, exit_
-    rest = replace(
-        held, quantity=held.quantity + signed, cost=held.cost - cost, entry_fees=held.entry_fees - fees
-    )
+    rest = replace(held, quantity=held.quantity + signed, cost=held.cost - cost, entry_fees=held.entry_fees - fees)
     return rest, exit_
 
 

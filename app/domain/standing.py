@@ -84,7 +84,12 @@ class Snapshot:
         return replace(self, marks=marks, equity=equity, peak_equity=max(self.peak_equity, equity))
 
     def followed_by(
-        self, portfolio: Portfolio, prices: Mapping[str, int], now: datetime, exits: Sequence[tuple[Exit, int]], trades: int
+        self,
+        portfolio: Portfolio,
+        prices: Mapping[str, int],
+        now: datetime,
+        exits: Sequence[tuple[Exit, int]],
+        trades: int,
     ) -> Snapshot:
         """The account after a booking.
 
@@ -138,5 +143,3 @@ class Standing:
     def orders_of(self, symbol: str) -> tuple[Order, ...]:
         """The resting orders of one symbol, the oldest first."""
         return tuple(order for order in self.orders if order.symbol == symbol)
-
-

@@ -11,8 +11,9 @@ from sqlalchemy import BindParameter, Connection, bindparam, case, func, insert,
 from app.domain.cycle import CycleDraft, Trade
 from app.domain.portfolio import Portfolio
 from app.errors import StorageError
+from app.storage.account_tables import accounts
 from app.storage.records import SELECT_TRADES, trade_from_row
-from app.storage.tables import accounts, trades
+from app.storage.tables import trades
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from app.domain.ports import Clock, IdempotencyKey, Page, Settle
 from app.domain.signal import Signal
 from app.errors import NotFoundError, StorageError
 from app.storage import books, idempotency
+from app.storage.account_tables import accounts
 from app.storage.books import Account
 from app.storage.column_types import exact
 from app.storage.database import Database
@@ -30,7 +31,7 @@ from app.storage.records import (
     trade_from_row,
     trade_values,
 )
-from app.storage.tables import accounts, cycles, decisions, trades
+from app.storage.tables import cycles, decisions, trades
 
 log = structlog.get_logger()
 

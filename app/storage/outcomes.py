@@ -13,8 +13,9 @@ from app.domain.candle import Interval
 from app.domain.outcome import Outcome, ScoredDecision, StatedDecision, Truth, WaitingDecisions
 from app.domain.signal import Signal
 from app.storage import books
+from app.storage.account_tables import accounts
 from app.storage.database import Database
-from app.storage.tables import accounts, cycles, decisions, outcomes
+from app.storage.tables import cycles, decisions, outcomes
 
 _ROWS_A_WRITE = 500
 """Cycles that want to book wait for no more than this many outcomes."""

@@ -23,7 +23,8 @@ from app.domain.cycle import (
 from app.domain.market import Indicators
 from app.domain.order import Side
 from app.domain.signal import Edge, Signal
-from app.storage.tables import accounts, cycles, decisions, trades
+from app.storage.account_tables import accounts
+from app.storage.tables import cycles, decisions, trades
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)

@@ -1,7 +1,7 @@
-"""The tables. Changing one takes an Alembic revision, too; a test compares the two.
+"""The tables of the books. Changing one takes an Alembic revision, too; a test compares the two.
 
-Books (accounts, cycles, decisions, trades, outcomes, idempotency keys) are append-only: triggers made by the migrations
-refuse UPDATE and DELETE, and refuse a trade whose balances do not follow from the ones before it.
+They are append-only: triggers made by the migrations refuse UPDATE and DELETE, and refuse a trade whose balances do not
+follow from the ones before it. Only an order moves on, until it has reached its end.
 """
 
 from __future__ import annotations
@@ -14,35 +14,15 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
-    MetaData,
+    LargeBinary,
     String,
     Table,
     Text,
-    UniqueConstraint,
+    text,
 )
 
+from app.storage.account_tables import metadata
 from app.storage.column_types import ExactNumber, Money, RowNumber, UtcDateTime
-
-metadata = MetaData(
-    naming_convention={
-        "pk": "pk_%(table_name)s",
-        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
-        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
-        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
-        "ck": "ck_%(table_name)s_%(constraint_name)s",
-    }
-)
-
-accounts = Table(
-    "accounts",
-    metadata,
-    Column("id", RowNumber, primary_key=True),
-    Column("source", String(32), nullable=False, unique=True),
-    Column("initial_cash", Money, nullable=False),
-    Column("created_at", UtcDateTime, nullable=False),
-    CheckConstraint("initial_cash > 0", name="initial_cash"),
-    sqlite_autoincrement=True,
-)
 
 # `number` counts cycles in the order they were booked, which no clock can turn round.
 # `duplicate_of` names the cycle whose fill of the same candle stood in the way of this one's.
@@ -66,6 +46,8 @@ cycles = Table(
     Column("reason_code", String(64)),
     Column("reason", Text),
     Column("logs", JSON, nullable=False),
+    Column("checks", JSON(none_as_null=True)),
+    Column("orders", JSON(none_as_null=True)),
     CheckConstraint(
         "(status = 'COMPLETED' AND execution_status IS NOT NULL AND execution_reason_code IS NOT NULL"
         " AND execution_reason IS NOT NULL AND market IS NOT NULL AND candle_open_time IS NOT NULL"
@@ -105,38 +87,55 @@ decisions = Table(
     sqlite_with_rowid=False,
 )
 
-# Each row carries the balances after it, as a bank statement does: the last row tells what is held, and all of
-# them can be added up again. It refers to the decision, so that there is no fill without one.
+# Each row carries the balances after it, as a bank statement does: the last row tells what is held (dust
+# included), and all of them can be added up again. Only the fill of a decision has a confidence: a candle has one of these at most.
 trades = Table(
     "trades",
     metadata,
     Column("id", RowNumber, primary_key=True),
-    Column("cycle_id", String(64), ForeignKey("decisions.cycle_id"), nullable=False, unique=True),
+    Column("cycle_id", String(64), ForeignKey("decisions.cycle_id")),
+    Column("order_id", String(80), ForeignKey("orders.id")),
     Column("account_id", RowNumber, ForeignKey("accounts.id"), nullable=False),
     Column("symbol", String(20), nullable=False),
-    Column("interval", String(3), nullable=False),
+    Column("interval", String(3)),
+    Column("origin", String(16), nullable=False),
     Column("side", String(4), nullable=False),
     Column("quantity", Money, nullable=False),
     Column("price", Money, nullable=False),
     Column("notional", Money, nullable=False),
     Column("fee", Money, nullable=False),
     Column("slippage_bps", Double, nullable=False),
-    Column("confidence", Double, nullable=False),
-    Column("model_id", String(128), nullable=False),
-    Column("candle_open_time", UtcDateTime, nullable=False),
+    Column("confidence", Double),
+    Column("model_id", String(128)),
+    Column("candle_open_time", UtcDateTime),
     Column("executed_at", UtcDateTime, nullable=False),
     Column("reason", Text, nullable=False),
     Column("cash_after", Money, nullable=False),
     Column("position_after", Money, nullable=False),
-    UniqueConstraint("account_id", "symbol", "interval", "candle_open_time"),
     CheckConstraint("side IN ('BUY', 'SELL')", name="side"),
+    CheckConstraint("origin IN ('signal', 'protection', 'person', 'liquidation')", name="origin"),
     CheckConstraint("quantity > 0", name="quantity"),
     CheckConstraint("price > 0", name="price"),
     CheckConstraint("notional > 0", name="notional"),
     CheckConstraint("fee >= 0", name="fee"),
     CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
+    CheckConstraint(
+        'confidence IS NULL OR (cycle_id IS NOT NULL AND model_id IS NOT NULL AND "interval" IS NOT NULL'
+        " AND candle_open_time IS NOT NULL)",
+        name="decided",
+    ),
     CheckConstraint("cash_after >= 0", name="cash_after"),
-    CheckConstraint("position_after >= 0", name="position_after"),
+    Index(
+        "uq_trades_decided",
+        "account_id",
+        "symbol",
+        "interval",
+        "candle_open_time",
+        unique=True,
+        sqlite_where=text("confidence IS NOT NULL"),
+        postgresql_where=text("confidence IS NOT NULL"),
+    ),
+    Index(None, "cycle_id"),
     Index(None, "account_id", "id"),
     Index(None, "account_id", "symbol", "id"),
     Index(None, "symbol", "id"),
@@ -191,8 +190,14 @@ idempotency_keys = Table(
     Column("fingerprint", String(128), nullable=False),
     Column("cycle_id", String(64), ForeignKey("cycles.id")),
     Column("job_id", String(64), ForeignKey("jobs.id")),
+    Column("record_number", RowNumber, ForeignKey("records.number")),
     Column("created_at", UtcDateTime, nullable=False),
-    CheckConstraint("(cycle_id IS NULL) <> (job_id IS NULL)", name="one_result"),
+    CheckConstraint(
+        "(cycle_id IS NOT NULL AND job_id IS NULL AND record_number IS NULL)"
+        " OR (cycle_id IS NULL AND job_id IS NOT NULL AND record_number IS NULL)"
+        " OR (cycle_id IS NULL AND job_id IS NULL AND record_number IS NOT NULL)",
+        name="one_result",
+    ),
     sqlite_with_rowid=False,
 )
 
@@ -251,8 +256,79 @@ model_activations = Table(
     sqlite_autoincrement=True,
 )
 
+# What a cycle looked at, each candle kept once; one that an exchange restated is there a second time.
+cycle_candles = Table(
+    "cycle_candles",
+    metadata,
+    Column("source", String(32), primary_key=True),
+    Column("symbol", String(20), primary_key=True),
+    Column("interval", String(3), primary_key=True),
+    Column("open_time_ms", BigInteger, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary(16), primary_key=True),
+    Column("close_time_ms", BigInteger, nullable=False),
+    Column("open", ExactNumber, nullable=False),
+    Column("high", ExactNumber, nullable=False),
+    Column("low", ExactNumber, nullable=False),
+    Column("close", ExactNumber, nullable=False),
+    Column("volume", ExactNumber, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The settings that a cycle ran with, by their digest.
+settings_documents = Table(
+    "settings_documents",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("document", JSON, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# A link for each booking of an account: what went into it, as canonical JSON, and a hash of that, of what came out,
+# and of the link before.
+records = Table(
+    "records",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("account_id", RowNumber, ForeignKey("accounts.id"), nullable=False),
+    Column("kind", String(16), nullable=False),
+    Column("cycle_id", String(64), ForeignKey("cycles.id"), unique=True),
+    Column("document", Text, nullable=False),
+    Column("hash", String(64), nullable=False),
+    CheckConstraint("(kind = 'cycle') = (cycle_id IS NOT NULL)", name="cycle_id"),
+    Index(None, "account_id", "number"),
+    sqlite_autoincrement=True,
+)
+
+# What happened, in the order in which it was committed. No reference to cycles: the log also tells of what has none,
+# and outlives changes to what it tells of.
+event_log = Table(
+    "event_log",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("at", UtcDateTime, nullable=False),
+    Column("type", String(32), nullable=False),
+    Column("tags", JSON, nullable=False),
+    Column("symbol", String(20)),
+    Column("action", String(16)),
+    Column("cycle_id", String(64)),
+    Column("account_id", BigInteger),
+    Column("message", Text, nullable=False),
+    Column("data", JSON(none_as_null=True)),
+    Index(None, "type", "number"),
+    Index(None, "symbol", "number"),
+    Index(None, "at", "number"),
+    sqlite_autoincrement=True,
+)
+
 APPEND_ONLY = (
     "accounts",
+    "closed_trades",
+    "cycle_candles",
+    "dust_transfers",
+    "halts",
+    "records",
+    "settings_documents",
+    "snapshots",
     "cycles",
     "decisions",
     "trades",
@@ -260,5 +336,6 @@ APPEND_ONLY = (
     "idempotency_keys",
     "models",
     "model_activations",
+    "event_log",
 )
 """The tables whose rows are never changed or removed."""

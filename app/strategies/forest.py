@@ -36,6 +36,8 @@ class _Model:
         returns = bundle.card["class_returns"]
         self._returns = np.array([returns[name] for name in CLASSES])
         self._side_cost = float(bundle.card["side_cost"])
+        self._class_returns = {signal: float(returns[signal]) for signal in _COLUMNS}
+        self._round_trip_cost = 2.0 * self._side_cost
         self.drift: float | None = None
         self.doubt: Doubt | None = None
 
@@ -61,6 +63,9 @@ class _Model:
             self._edge,
             self.drift,
             self.doubt,
+            tuple(row.tolist()),
+            self._class_returns,
+            self._round_trip_cost,
         )
 
     def _expect(self, shares: FloatArray) -> float:

@@ -11,6 +11,7 @@ import pytest
 import typer
 
 from app import cli
+from app.broker import order_rules
 from app.main import create_app
 from app.settings import Settings
 
@@ -105,7 +106,8 @@ def test_pages_subcommands_exist_with_the_options_shown() -> None:
 
 
 def test_pages_settings_exist() -> None:
-    known = {name.upper() for name in Settings.model_fields} | NOT_SETTINGS
+    constants = {name for name in vars(order_rules) if name.isupper()}
+    known = {name.upper() for name in Settings.model_fields} | NOT_SETTINGS | constants
     shown = [(page, match[1] or match[2]) for page, match in everywhere(SETTING)]
     assert [(page, name) for page, name in shown if name not in known] == []
 

@@ -116,6 +116,17 @@ def test_rows_by_name_and_by_order_are_the_same_and_one_bad_row_spoils_no_other(
     assert refused(results[4]).context == {"features": [FEATURE_NAMES[0]]}
 
 
+def test_prediction_carries_what_it_was_made_of_and_what_its_sizing_needs(tmp_path: Path) -> None:
+    history = candles()
+    prediction = strategy(tmp_path).predict(history)
+
+    newest = compute_features(bars_from_candles(history))[-1]
+    assert prediction.features == tuple(newest.tolist())
+    assert {type(value) for value in prediction.features} == {float}
+    assert prediction.class_returns == {Signal.SELL: -0.002, Signal.HOLD: 0.0, Signal.BUY: 0.002}
+    assert prediction.round_trip_cost == 0.001
+
+
 def test_cycle_with_a_feature_that_is_no_number_is_refused(tmp_path: Path) -> None:
     forest = strategy(tmp_path)
     history = candles(LOOKBACK_BARS)
