@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.money import UNITS, from_units
+from app.domain.money import PPM, UNITS
 from app.domain.risk import StopRule
 
 
@@ -29,7 +29,7 @@ class ProtectionRule:
 class Distances:
     """Where the protective orders stand, in 1e-8 quote units from the entry price; 0 for an order that is not there.
 
-    A trailing stop has `trail_fraction` of the best price in place of `stop`, 0 for none.
+    A trailing stop has `trail_fraction` of the best price, in whole parts per million, in place of `stop`; 0 for none.
     """
 
     stop: int = 0
@@ -64,9 +64,10 @@ def measure_distances(rule: ProtectionRule, atr: int, price: int) -> Distances:
         price: The entry price in 1e-8 quote units.
 
     >>> measure_distances(ProtectionRule(StopRule.TRAILING_STOP), atr=3, price=200)
-    Distances(stop=0, target=0, trail_fraction=Decimal('0.03000000'))
+    Distances(stop=0, target=0, trail_fraction=Decimal('0.030000'))
     """
     stop, target = atr_distance(atr, rule.stop_atr_multiple), atr_distance(atr, rule.target_atr_multiple)
     if rule.stop is StopRule.TRAILING_STOP:
-        return Distances(0, target, from_units(-(-stop * UNITS // price)))
+        # Orders count in whole parts per million; a trail of none would be no protection.
+        return Distances(0, target, Decimal(max(stop * PPM // price, 1)).scaleb(-6))
     return Distances(stop if rule.stop is StopRule.STOP_LOSS else 0, target)
