@@ -1,4 +1,4 @@
-"""What the settings choose: the market, and what its model must be."""
+"""What the settings choose: the market, what its model must be, and what a trade may risk."""
 
 from __future__ import annotations
 
@@ -8,13 +8,18 @@ from datetime import timedelta
 import structlog
 from stamina.instrumentation import set_on_retry_hooks
 
+from app.agents.risk import RiskAgent
 from app.domain.ports import Clock, MarketData
 from app.errors import NotReadyError, UpstreamError, UpstreamRateLimitError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
 from app.research.model_keeper import ModelSpec
-from app.settings import MarketSource, Settings
+from app.risk.limits import LimitRules
+from app.risk.protection import ProtectionRule
+from app.risk.sizing import SizingRule
+from app.setting_kinds import MarketSource
+from app.settings import Settings
 from app.storage.waits import SqlWaits
 from ml.labels import LabelRule
 
@@ -74,4 +79,32 @@ def make_spec(settings: Settings) -> ModelSpec:
         backend=settings.training_backend,
         maximum_age=timedelta(days=settings.model_maximum_age_days),
         retrain_every=timedelta(hours=settings.retrain_hours) if settings.retrain_hours else None,
+    )
+
+
+def make_risk(settings: Settings) -> RiskAgent:
+    """The seat that sizes entries and holds them to the limits."""
+    return RiskAgent(
+        SizingRule(
+            method=settings.sizing,
+            cash_fraction=settings.order_cash_fraction,
+            risk_fraction=settings.risk_per_trade,
+            volatility_target=settings.volatility_target,
+            kelly_cap=settings.kelly_cap,
+        ),
+        LimitRules(
+            max_symbol_exposure=settings.max_symbol_exposure,
+            max_gross_exposure=settings.max_gross_exposure,
+            max_volume_share=settings.max_volume_share,
+            max_daily_loss=settings.max_daily_loss,
+            max_drawdown=settings.max_drawdown,
+            cooldown_losses=settings.cooldown_losses,
+            cooldown_minutes=settings.cooldown_minutes,
+            max_trades_per_day=settings.max_trades_per_day,
+            max_open_positions=settings.max_open_positions,
+            price_band_percent=settings.price_band_percent,
+            model_maximum_age=timedelta(days=settings.model_maximum_age_days),
+        ),
+        ProtectionRule(settings.stop_rule, settings.stop_atr_multiple, settings.take_profit_atr_multiple),
+        allow_short=settings.allow_short,
     )

@@ -22,7 +22,8 @@ from app.domain.candle import Interval
 from app.engine.runner import run_every
 from app.errors import ConfigurationError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.logging import configure_logging
-from app.settings import LogFormat, LogLevel, Settings, load_settings
+from app.setting_kinds import LogFormat, LogLevel
+from app.settings import Settings, load_settings
 
 T = TypeVar("T")
 

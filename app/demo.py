@@ -18,7 +18,8 @@ from app.domain.candle import Interval
 from app.domain.cycle import Trade
 from app.domain.order import Side
 from app.engine.clocks import SimulatedClock
-from app.settings import MarketSource, Settings
+from app.setting_kinds import MarketSource
+from app.settings import Settings
 
 START = datetime(2026, 1, 5, tzinfo=UTC)
 """Where the demonstration's clock starts."""

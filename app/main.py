@@ -25,7 +25,8 @@ from app.api.routes import model, operations, trading
 from app.api.server import Server, address_error, address_of, bind, server_config
 from app.bootstrap import build_service
 from app.observability.logging import configure_logging
-from app.settings import LogFormat, Settings
+from app.setting_kinds import LogFormat
+from app.settings import Settings
 
 _OPEN_FILES = 8_192
 

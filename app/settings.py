@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import re
 from decimal import Decimal
-from enum import StrEnum
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from app.domain.candle import Interval
+from app.domain.risk import SizingMethod, StopRule
 from app.errors import ConfigurationError
+from app.setting_kinds import (
+    ApiKey,
+    CalibrationMethod,
+    ClassWeight,
+    HostName,
+    HttpAddress,
+    LabelKind,
+    LogFormat,
+    LogLevel,
+    MarketSource,
+    Origin,
+    RunName,
+    Share,
+    SymbolName,
+)
 
-SYMBOL_PATTERN = r"^[A-Z0-9]{5,20}$"
-"""What a symbol looks like."""
-
-MINIMUM_KEY_CHARACTERS = 16
-"""The shortest API key that is accepted."""
-
-_HOST_NAME = re.compile(r"\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9.-]*")
 _SCHEDULER = re.compile(r"(tcp|tls)://[A-Za-z0-9.:\[\]_-]+:[0-9]{1,5}")
 _SHOWN_CHARACTERS = 60
 _WORDS = {
@@ -32,55 +39,6 @@ _WORDS = {
     "too_long": "has too many entries",
 }
 """Our words for those of pydantic's messages that are written for programmers."""
-
-SymbolName = Annotated[str, Field(pattern=SYMBOL_PATTERN)]
-
-
-class MarketSource(StrEnum):
-    """Where market data comes from."""
-
-    AUTO = "auto"
-    BINANCE = "binance"
-    SIMULATED = "simulated"
-
-
-class LogFormat(StrEnum):
-    """How log lines look."""
-
-    CONSOLE = "console"
-    JSON = "json"
-
-
-class LabelKind(StrEnum):
-    """What counts as BUY and SELL; the rules are those of `ml.labels.LabelRule`."""
-
-    FIXED = "fixed"
-    VOLATILITY = "volatility"
-    TRIPLE_BARRIER = "triple_barrier"
-
-
-class ClassWeight(StrEnum):
-    """How much a class counts in training."""
-
-    NONE = "none"
-    BALANCED = "balanced"
-
-
-class CalibrationMethod(StrEnum):
-    """How stated probabilities are made to come true."""
-
-    TEMPERATURE = "temperature"
-    SIGMOID = "sigmoid"
-    ISOTONIC = "isotonic"
-
-
-class LogLevel(StrEnum):
-    """The least severe log line that is written."""
-
-    DEBUG = "DEBUG"
-    INFO = "INFO"
-    WARNING = "WARNING"
-    ERROR = "ERROR"
 
 
 class Settings(BaseSettings):
@@ -94,8 +52,8 @@ class Settings(BaseSettings):
             "auto (Binance, or the simulated market when no Binance host answers at start), binance or simulated."
         ),
     )
-    binance_base_url: str = Field("https://api.binance.com", description="Where Binance's REST interface is.")
-    binance_fallback_url: str = Field(
+    binance_base_url: HttpAddress = Field("https://api.binance.com", description="Where Binance's REST interface is.")
+    binance_fallback_url: HttpAddress = Field(
         "https://data-api.binance.vision",
         description="Tried when the first host is geo-blocked or unreachable; empty switches it off.",
     )
@@ -187,8 +145,95 @@ class Settings(BaseSettings):
     initial_cash: Decimal = Field(
         Decimal(10_000), gt=0, le=10**9, decimal_places=8, description="What a new account starts with, in quote units."
     )
+    run_name: RunName = Field(
+        "main", description="The name of the account, so that one market can have several: small letters, digits, - _."
+    )
+    sizing: SizingMethod = Field(
+        SizingMethod.FIXED_FRACTION,
+        description=(
+            "What an entry spends (docs/risk.md): fixed_fraction, risk_per_trade, volatility_target or kelly."
+        ),
+    )
     order_cash_fraction: Decimal = Field(
-        Decimal("0.25"), gt=0, le=1, decimal_places=4, description="The share of the cash that a BUY spends, 0 to 1."
+        Decimal("0.25"),
+        gt=0,
+        le=1,
+        decimal_places=4,
+        description="fixed_fraction: the share of the available cash that an entry spends, fee included, 0 to 1.",
+    )
+    risk_per_trade: Decimal = Field(
+        Decimal("0.005"),
+        gt=0,
+        le=1,
+        decimal_places=6,
+        description="risk_per_trade: the share of equity that an entry loses when it meets its stop, 0 to 1.",
+    )
+    volatility_target: Decimal = Field(
+        Decimal("0.2"),
+        gt=0,
+        le=10,
+        decimal_places=4,
+        description="volatility_target: the yearly volatility that an entry may bring to the account, 0.2 is 20 %.",
+    )
+    kelly_cap: Decimal = Field(
+        Decimal("0.25"),
+        gt=0,
+        le=1,
+        decimal_places=4,
+        description="kelly: the largest share of equity that an entry spends, 0 to 1.",
+    )
+    stop_rule: StopRule = Field(
+        StopRule.NONE,
+        description=(
+            "The order that takes a losing entry out: none, stop_loss or trailing_stop; risk_per_trade makes none "
+            "stop_loss."
+        ),
+    )
+    stop_atr_multiple: Decimal = Field(
+        Decimal(2), gt=0, le=100, decimal_places=2, description="How many ATR(14) the stop is away from the entry."
+    )
+    take_profit_atr_multiple: Decimal = Field(
+        Decimal(0), ge=0, le=100, decimal_places=2, description="How many ATR(14) away profit is taken; 0 is never."
+    )
+    allow_short: bool = Field(
+        default=False, description="true: a SELL of what is not held opens a short position, with margin held."
+    )
+    max_symbol_exposure: Share = Field(
+        Decimal(1),
+        description="The share of equity that one symbol may hold, larger entries are cut; 0 is no limit.",
+    )
+    max_gross_exposure: Share = Field(
+        Decimal(1),
+        description="The share of equity that all symbols together may hold, larger entries are cut; 0 is no limit.",
+    )
+    max_volume_share: Share = Field(
+        Decimal("0.1"),
+        description="The share of the last candle's volume that an entry may be, larger ones are cut; 0 is no limit.",
+    )
+    max_daily_loss: Share = Field(
+        Decimal("0.05"),
+        description="The loss of a UTC day, as a share of equity, from which on it has no more entries; 0 is no limit.",
+    )
+    max_drawdown: Share = Field(
+        Decimal("0.25"),
+        description="The loss since the highest equity, as a share of it, that halts trading; 0 is no limit.",
+    )
+    cooldown_losses: int = Field(
+        3, ge=0, le=1_000, description="After how many losses in a row entries pause; 0 is never."
+    )
+    cooldown_minutes: int = Field(60, ge=0, le=525_600, description="For how many minutes entries pause; 0 is not.")
+    max_trades_per_day: int = Field(
+        200, ge=0, le=1_000_000, description="How many fills of decisions a UTC day may have; 0 is no limit."
+    )
+    max_open_positions: int = Field(
+        10, ge=0, le=500, description="How many symbols may be held at once; 0 is no limit."
+    )
+    price_band_percent: Decimal = Field(
+        Decimal(5),
+        ge=0,
+        le=100,
+        decimal_places=2,
+        description="How far the quote may be from the last close for an order, in percent; 0 is no limit.",
     )
     slippage_bps: Decimal = Field(
         Decimal(3), ge=0, le=1_000, decimal_places=2, description="The least slippage of a fill, in basis points."
@@ -203,7 +248,7 @@ class Settings(BaseSettings):
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="console (for people) or json (a line each).")
     host: str = Field("127.0.0.1", description="The address to listen on; any but a loopback one needs API_KEY.")
     port: int = Field(8000, ge=0, le=65_535, description="The port to listen on; 0 takes a free one.")
-    api_key: SecretStr | None = Field(
+    api_key: ApiKey = Field(
         None, description="When set, calls that change anything need it in the X-API-Key header; 16 characters or more."
     )
     allow_keyless: bool = Field(
@@ -212,11 +257,11 @@ class Settings(BaseSettings):
             "true: listen beyond loopback without API_KEY, for a container whose port is published on 127.0.0.1 only."
         ),
     )
-    allowed_hosts: Annotated[tuple[str, ...], NoDecode, Field(min_length=1)] = Field(
+    allowed_hosts: Annotated[tuple[HostName, ...], NoDecode, Field(min_length=1)] = Field(
         ("127.0.0.1", "localhost", "[::1]"),
         description="The names, without a port, that the service answers to in the Host header, separated by commas.",
     )
-    cors_origins: Annotated[tuple[str, ...], NoDecode] = Field(
+    cors_origins: Annotated[tuple[Origin, ...], NoDecode] = Field(
         (), description="Web origins that may call the service, separated by commas; none by default, * is refused."
     )
 
@@ -231,32 +276,6 @@ class Settings(BaseSettings):
     @classmethod
     def _upper(cls, value: object) -> object:
         return value.upper() if isinstance(value, str) else value
-
-    @field_validator("api_key", mode="before")
-    @classmethod
-    def _empty_key_is_none(cls, value: object) -> object:
-        return None if value == "" else value
-
-    @field_validator("api_key")
-    @classmethod
-    def _usable_key(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        key = value.get_secret_value()
-        if len(key) < MINIMUM_KEY_CHARACTERS:
-            raise ValueError(f"must have at least {MINIMUM_KEY_CHARACTERS} characters; try: openssl rand -hex 32")
-        # Anything else cannot be sent in a header as it is.
-        if not key.isascii() or not key.isprintable() or " " in key:
-            raise ValueError("must consist of plain ASCII characters without spaces; try: openssl rand -hex 32")
-        return value
-
-    @field_validator("binance_base_url", "binance_fallback_url")
-    @classmethod
-    def _http_url(cls, value: str) -> str:
-        parts = urlsplit(value)
-        if value and (parts.scheme not in ("http", "https") or not parts.hostname or parts.username):
-            raise ValueError("must be an http:// or https:// address without a user name")
-        return value.rstrip("/")
 
     @field_validator("binance_base_url", "host")
     @classmethod
@@ -292,25 +311,6 @@ class Settings(BaseSettings):
     def _known_backend(cls, value: str) -> str:
         if value != "loky" and not _SCHEDULER.fullmatch(value):
             raise ValueError("must be loky or the address of a Dask scheduler, such as tcp://10.0.0.5:8786")
-        return value
-
-    @field_validator("allowed_hosts")
-    @classmethod
-    def _host_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for name in value:
-            if not _HOST_NAME.fullmatch(name):
-                raise ValueError(
-                    f"{name!r:.60} is not a name such as example.org, 192.0.2.7 or [::1]; leave out the port"
-                )
-        return value
-
-    @field_validator("cors_origins")
-    @classmethod
-    def _origins(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for origin in value:
-            parts = urlsplit(origin)
-            if parts.scheme not in ("http", "https") or not parts.hostname or origin.count("/") != len("//"):
-                raise ValueError(f"{origin!r:.60} is not an origin such as https://example.org")
         return value
 
     @model_validator(mode="after")

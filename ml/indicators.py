@@ -1,4 +1,4 @@
-"""The seed indicators that every cycle reports: TA-Lib's, over the candles of the cycle."""
+"""The seed indicators that every cycle reports, and what sizes and stops are measured by, over its candles."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import importlib
 import math
 import sys
 from types import ModuleType
+
+import numpy as np
 
 from ml.bars import Bars
 
@@ -45,6 +47,36 @@ def compute_seed_indicators(bars: Bars) -> dict[str, float | None]:
         "rsi_14": _last(talib.RSI(close, timeperiod=14)) if moved else None,
         "price_change_1m": float(close[-1] / close[-2] - 1) if len(bars) > 1 else None,
     }
+
+
+def compute_atr(bars: Bars) -> float | None:
+    """Compute Wilder's average true range over 14 bars, in quote units: that of the last bar.
+
+    None with fewer than 15 bars. It remembers every bar it is given, so equal answers need equally many bars.
+    Source: J. W. Wilder, New Concepts in Technical Trading Systems, 1978.
+
+    >>> import numpy as np
+    >>> low = np.full(20, 9.0)
+    >>> compute_atr(Bars(np.arange(20, dtype=np.int64) * 60_000, low, low + 2, low, low + 1, low))
+    2.0
+    """
+    return _last(talib.ATR(bars.high, bars.low, bars.close, timeperiod=14))
+
+
+def compute_volatility(bars: Bars) -> float | None:
+    """Compute the sample standard deviation of the log returns from close to close, per bar, a fraction.
+
+    None with fewer than 15 bars.
+
+    >>> import numpy as np
+    >>> close = np.exp(np.array([0.0, 0.01] * 10))
+    >>> bars = Bars(np.arange(20, dtype=np.int64) * 60_000, close, close, close, close, close)
+    >>> round(compute_volatility(bars), 6)
+    0.01026
+    """
+    if len(bars) < 15:
+        return None
+    return float(np.diff(np.log(bars.close)).std(ddof=1))
 
 
 def _last(values: object) -> float | None:

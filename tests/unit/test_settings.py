@@ -9,7 +9,8 @@ import pytest
 
 from app.domain.candle import Interval
 from app.errors import ConfigurationError
-from app.settings import LogFormat, LogLevel, MarketSource, Settings, load_settings
+from app.setting_kinds import LogFormat, LogLevel, MarketSource
+from app.settings import Settings, load_settings
 
 KEY = "0123456789abcdef"
 EVERY_ADDRESS = "0.0.0.0"  # noqa: S104 - what must not be had without a key
@@ -131,6 +132,26 @@ BAD_VALUES = [
     ("INITIAL_CASH", "NaN", "finite"),
     ("INITIAL_CASH", "0.000000001", "8 decimal places"),
     ("ORDER_CASH_FRACTION", "1.01", "less than or equal to 1"),
+    ("RUN_NAME", "My run", "1 to 32 small letters"),
+    ("RUN_NAME", "", "1 to 32 small letters"),
+    ("SIZING", "martingale", "'fixed_fraction', 'risk_per_trade', 'volatility_target' or 'kelly'"),
+    ("RISK_PER_TRADE", "0", "greater than 0"),
+    ("VOLATILITY_TARGET", "11", "less than or equal to 10"),
+    ("KELLY_CAP", "1.5", "less than or equal to 1"),
+    ("STOP_RULE", "hope", "'none', 'stop_loss' or 'trailing_stop'"),
+    ("STOP_ATR_MULTIPLE", "0", "greater than 0"),
+    ("TAKE_PROFIT_ATR_MULTIPLE", "-1", "greater than or equal to 0"),
+    ("ALLOW_SHORT", "perhaps", "valid boolean"),
+    ("MAX_SYMBOL_EXPOSURE", "2", "less than or equal to 1"),
+    ("MAX_GROSS_EXPOSURE", "-0.1", "greater than or equal to 0"),
+    ("MAX_VOLUME_SHARE", "10", "less than or equal to 1"),
+    ("MAX_DAILY_LOSS", "5", "less than or equal to 1"),
+    ("MAX_DRAWDOWN", "0.12345", "4 decimal places"),
+    ("COOLDOWN_LOSSES", "-1", "greater than or equal to 0"),
+    ("COOLDOWN_MINUTES", "1.5", "valid integer"),
+    ("MAX_TRADES_PER_DAY", "many", "valid integer"),
+    ("MAX_OPEN_POSITIONS", "501", "less than or equal to 500"),
+    ("PRICE_BAND_PERCENT", "101", "less than or equal to 100"),
     ("SLIPPAGE_BPS", "-1", "greater than or equal to 0"),
     ("FEE_BPS", "two", "valid decimal"),
     ("DATABASE_URL", "postgres://somewhere/trading", "sqlite:/// or postgresql://"),

@@ -14,7 +14,7 @@ from app.api.strict import StrictRoute
 from app.domain.candle import Interval
 from app.domain.cycle import CycleReport, Trade
 from app.domain.ports import Page
-from app.settings import SYMBOL_PATTERN
+from app.setting_kinds import SYMBOL_PATTERN
 
 router = APIRouter(route_class=StrictRoute)
 

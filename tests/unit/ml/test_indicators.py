@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 import subprocess
 import sys
 from itertools import pairwise
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ml.bars import Bars
-from ml.indicators import compute_seed_indicators
+from ml.indicators import compute_atr, compute_seed_indicators, compute_volatility
 from tests.support.models import walk_bars
 
 ROOT = Path(__file__).parents[3]
@@ -73,6 +74,33 @@ def test_price_that_never_moved_has_averages_and_no_rsi() -> None:
     found = compute_seed_indicators(flat([7.0] * 60))
 
     assert found == {"sma_10": 7.0, "sma_50": 7.0, "rsi_14": None, "price_change_1m": 0.0}
+
+
+def wilder_atr(bars: Bars, period: int) -> float:
+    """Wilder's recursion again, over the true ranges: the candle's own range and the gap before it."""
+    closes = bars.close.tolist()
+    ranges = [
+        max(high, before) - min(low, before)
+        for high, low, before in zip(bars.high.tolist()[1:], bars.low.tolist()[1:], closes[:-1], strict=True)
+    ]
+    average = math.fsum(ranges[:period]) / period
+    for one in ranges[period:]:
+        average = (average * (period - 1) + one) / period
+    return average
+
+
+@given(bars=st.integers(15, 100), seed=st.integers(0, 2**16))
+def test_true_range_and_volatility_are_those_of_the_textbook(bars: int, seed: int) -> None:
+    walk = walk_bars(bars, seed)
+    returns = [math.log(later / earlier) for earlier, later in pairwise(walk.close.tolist())]
+
+    assert compute_atr(walk) == pytest.approx(wilder_atr(walk, 14), rel=1e-12)
+    assert compute_volatility(walk) == pytest.approx(statistics.stdev(returns), rel=1e-9)
+
+
+def test_true_range_and_volatility_need_fifteen_bars() -> None:
+    assert (compute_atr(walk_bars(14, 1)), compute_volatility(walk_bars(14, 1))) == (None, None)
+    assert (compute_atr(flat([7.0] * 15)), compute_volatility(flat([7.0] * 15))) == (0.0, 0.0)
 
 
 def test_importing_them_loads_no_pandas_and_leaves_it_importable() -> None:
