@@ -16,16 +16,18 @@ from app import __version__
 from app.agents.decision_making import DecisionMakingAgent, Gate
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
-from app.broker.paper import Costs, PaperBroker
-from app.choices import choose_market, make_spec
+from app.broker.desk import Terms
+from app.choices import choose_market, describe_settings, make_risk, make_spec
 from app.domain.candle import Candle, Interval
-from app.domain.cycle import CycleReport, MarketView
+from app.domain.cycle import Circumstances, CycleReport, MarketView
 from app.domain.data_quality import MAXIMUM_CLOCK_SKEW_SECONDS
 from app.domain.job import Job
 from app.domain.model import ActivationReason, Model
-from app.domain.ports import Clock, IdempotencyKey, MarketData
+from app.domain.ports import Clock, IdempotencyKey, MarketData, Selection
 from app.domain.signal import Prediction
+from app.domain.standing import RunKey
 from app.engine.clocks import SystemClock
+from app.engine.portfolio_desk import PortfolioDesk
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import ConflictError, ServiceError
 from app.exchanges.binance import BinanceMarketDataClient
@@ -38,8 +40,10 @@ from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
 from app.settings import Settings
+from app.storage.actions import SqlActions
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
+from app.storage.events import SqlEvents
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
 from app.storage.models import SqlModels
@@ -82,6 +86,7 @@ class Service:
     engine: TradingEngine
     scorer: Scorer
     drift: DriftMonitor
+    portfolio: PortfolioDesk
     _monitoring: MarketMonitoringAgent
 
     def __init__(self, settings: Settings, clock: Clock, new_id: Callable[[], str]) -> None:
@@ -89,7 +94,9 @@ class Service:
         self.clock = clock
         self.metrics = Metrics(__version__)
         self.database = Database(settings.database_url.get_secret_value())
-        self.ledger = SqlLedger(self.database, clock)
+        self.events = SqlEvents(self.database)
+        self.ledger = SqlLedger(self.database, clock, self.events.notify)
+        self.actions = SqlActions(self.database, clock, self.events.notify)
         self.jobs = SqlJobs(self.database, clock)
         self.outcomes = SqlOutcomes(self.database)
         self.models = SqlModels(self.database, clock)
@@ -98,6 +105,7 @@ class Service:
         self._job_runner = JobRunner(self.jobs)
         self._keeping: list[asyncio.Task[None]] = []
         self._ledger_error: ServiceError | None = None
+        self._settings_digest = ""
         self._probe: tuple[float, Check] | None = None
         self._probing = asyncio.Lock()
 
@@ -129,6 +137,11 @@ class Service:
         if hasattr(self, "market"):
             await self.market.aclose()
         await self.database.aclose()
+
+    @property
+    def key(self) -> RunKey:
+        """Whose books cycles are booked in."""
+        return RunKey(self.market.source, name=self.settings.run_name)
 
     async def run_cycle(
         self, symbol: str, interval: Interval, key: IdempotencyKey | None = None
@@ -254,19 +267,20 @@ class Service:
         if isinstance(self.market, BinanceMarketDataClient):
             state["exchange"] = {"host": self.market.active_host, "clock_skew_seconds": self.market.clock_skew_seconds}
         with suppress(ServiceError):
-            newest = (await self.ledger.list_cycles(limit=1, source=self.market.source)).items
+            newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
             state["last_cycle"] = _describe_cycle(newest[0]) if newest else None
         return state
 
     async def _open_books(self) -> None:
         try:
-            await self.ledger.open_account(self.market.source, self.settings.initial_cash)
+            self._settings_digest = await self.ledger.keep_settings(describe_settings(self.settings))
+            await self.ledger.open_account(self.key, self.settings.initial_cash)
         except ServiceError as error:
             if error.code != "ledger_mismatch":
                 raise
             self._ledger_error = error
         await self.jobs.interrupt_running()
-        newest = (await self.ledger.list_cycles(limit=1, source=self.market.source)).items
+        newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
         self.metrics.set_last_cycle(newest[0].finished_at if newest else None)
 
     def _wire(self) -> None:
@@ -288,16 +302,28 @@ class Service:
             spec.maximum_age,
             lambda model_id: self.outcomes.load_scored(self.market.source, model_id, _TRACK_RECORD_DECISIONS),
         )
-        broker = PaperBroker(Costs(settings.fee_bps, settings.slippage_bps), settings.order_cash_fraction)
+        terms = Terms(settings.fee_bps, settings.slippage_bps, settings.max_volume_share, settings.allow_short)
         seats = Seats(
             self._monitoring,
             DecisionMakingAgent(
                 self.strategy,
                 Gate(settings.min_confidence, settings.require_edge, settings.require_positive_return),
             ),
-            ExecutionAgent(self.ledger, broker, self.clock),
+            ExecutionAgent(self.ledger, terms, make_risk(settings), self.clock),
         )
-        self.engine = TradingEngine(self.market.source, seats, self.ledger, self.clock, self._new_id)
+        self.engine = TradingEngine(self.key, seats, self.ledger, self.clock, self._new_id, self._circumstances)
+        self.portfolio = PortfolioDesk(
+            self.key, self._monitoring, self.ledger, self.actions, terms, settings.default_interval, self._new_id
+        )
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(
+            model_sha256=self.strategy.card["sha256"],
+            settings_digest=self._settings_digest,
+            code_version=__version__,
+            seed=self.settings.simulated_seed,
+            model_age=self.keeper.age,
+        )
 
     def _model_taken(self, bundle: Bundle) -> None:
         self.metrics.set_model(bundle.trained_at)

@@ -19,6 +19,7 @@ from app import __version__, terminal
 from app.bootstrap import Service, build_service
 from app.demo import run_demo
 from app.domain.candle import Interval
+from app.domain.ports import Selection
 from app.engine.runner import run_every
 from app.errors import ConfigurationError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.logging import configure_logging
@@ -126,7 +127,7 @@ def trades(
 
     async def show() -> None:
         async with _books(settings) as service:
-            page = await service.ledger.list_trades(limit=limit, symbol=symbol)
+            page = await service.ledger.list_trades(limit=limit, wanted=Selection(symbol))
         terminal.print_trades(page.items, as_json=as_json)
 
     asyncio.run(show())
