@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
 
 from ml.bars import FloatArray
 
@@ -80,6 +79,8 @@ class BlockBootstrap:
             return 1.0
         if estimate.error == 0.0:
             return 0.0 if estimate.value > 0 else 1.0
+        from scipy import stats  # type: ignore[import-untyped]  # noqa: PLC0415 - a service that serves need not load it
+
         return float(stats.t.sf(estimate.value / estimate.error, self.blocks - 1))
 
     def _resample(self, columns: FloatArray) -> FloatArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 
 from app.broker import fill_rules, order_rules
 from app.domain.candle import Candle
@@ -29,7 +30,7 @@ class Terms:
 
     fee_bps: Decimal
     slippage_bps: Decimal
-    volume_share: Decimal = Decimal(0)
+    volume_share: Decimal
     allow_short: bool = False
 
     @property
@@ -95,6 +96,16 @@ class Desk:
         prices = {self.symbol: self.quote}
         snapshot = self._before.snapshot.followed_by(self.portfolio, prices, self.now, self._exits, trades)
         return replace(self._before, snapshot=snapshot, orders=tuple(self._resting.values()))
+
+    @property
+    def last_price(self) -> int:
+        """The price of the newest fill of this booking, the quote before there is one."""
+        prices = [to_units(entry.fill.price) for entry in self._entries if isinstance(entry, BookedFill)]
+        return prices[-1] if prices else self.quote
+
+    def decided_on(self, origin: Origin) -> Candle | None:
+        """The candle that an order of `origin` was decided on; a person decides on none."""
+        return self.snapshot.candles[-1] if origin is Origin.SIGNAL else None
 
     def resting(self) -> list[Order]:
         """The resting orders of the symbol, oldest first."""
@@ -260,6 +271,12 @@ class Desk:
     ) -> Settlement:
         """What is to be booked."""
         numerator, denominator = self.slippage(self.snapshot.candles[-1])
+        rested = {order.id: order.filled_quantity for order in self._before.orders}
+        moved = {
+            order.id: order
+            for order in self._changed.values()
+            if order.status is OrderStatus.NEW and rested.get(order.id) == order.filled_quantity
+        }
         return Settlement(
             status=status,
             reason_code=reason_code,
@@ -269,7 +286,8 @@ class Desk:
             side_cost_ppm=numerator * PPM // denominator + self.terms.fee_ppm,
             snapshot=self.standing.snapshot,
             entries=tuple(self._entries),
-            orders=tuple(self._changed.values()),
+            orders=tuple(order for order in self._changed.values() if order.id not in moved),
+            moved=tuple(moved.values()),
             checks=tuple(checks),
             logs=tuple(self._logs),
             halt=halt,

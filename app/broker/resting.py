@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from app.broker import order_rules
 from app.broker.desk import Desk
 from app.domain.candle import Candle
-from app.domain.money import from_units, plain, to_units
+from app.domain.money import PPM, from_units, plain, to_units
 from app.domain.order import Order, OrderKind, OrderStatus, Origin, Side
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -79,54 +79,40 @@ def _fill(desk: Desk, order_id: str, raw: int, candle: Candle, left: int) -> int
     order = _find(desk, order_id)
     if order is None:
         return 0
-    kind, side = _kind(order), order.side
-    price = order_rules.fill_price(kind, _SIDES[side], raw, desk.slippage(candle), desk.tick)
+    kind = _kind(order)
+    price = order_rules.fill_price(kind, _SIDES[order.side], raw, desk.slippage(candle), desk.tick)
     wanted = to_units(order.remaining)
-    if desk.is_exit(side):
-        if side is Side.SELL and wanted >= desk.held:
-            desk.sweep_dust()
-            wanted = desk.held if order.reduce_only else max(wanted, desk.held)
-        quantity = order_rules.fill_quantity(kind, min(wanted, abs(desk.held)), left)
-        price = desk.capped(side, price, quantity) if quantity else price
-    elif order.reduce_only:
-        desk.end(order, OrderStatus.CANCELED, "position_closed", "There is no position that it could make smaller.")
+    if desk.is_exit(order.side):
+        wanted = min(wanted, abs(desk.held))
+    quantity = order_rules.fill_quantity(kind, wanted, left)
+    if quantity == 0 or not _is_possible(desk, order, price, quantity):
         return 0
-    else:
-        quantity = order_rules.fill_quantity(kind, wanted, left)
-        if _refuse_entry(desk, order, price, quantity):
-            return 0
-    if quantity == 0:
-        return 0
-    if side is Side.SELL and desk.held > 0 and quantity == desk.held and desk.below_minimum(price, quantity):
-        desk.move_to_dust()
-        _end_if_resting(desk, order_id, "moved_to_dust", "What it would sell is worth too little; it is dust now.")
-        return 0
-    words = f"{plain(raw)} ({order.kind} in the candle of {candle.open_time.isoformat()})"
-    desk.fill(_within(order, quantity), price, quantity, raw, words, candle)
-    if order.reduce_only or desk.held == 0:
-        _end_if_resting(desk, order_id, "position_closed", "The position that it was for is closed.", only_when_flat=desk)
+    if desk.is_exit(order.side):
+        price = desk.capped(order.side, price, quantity)
+    words = f"{plain(raw)} ({order.kind}, candle of {candle.open_time.isoformat()})"
+    desk.fill(order, price, quantity, raw, words, candle)
     return 0 if order_rules.is_stop(kind) else quantity
 
 
-def _within(order: Order, quantity: int) -> Order:
-    """The order, grown to `quantity` where dust went along with it."""
-    more = from_units(quantity) - order.remaining
-    return replace(order, quantity=order.quantity + more) if more > 0 else order
-
-
-def _refuse_entry(desk: Desk, order: Order, price: int, quantity: int) -> bool:
-    """Whether an order that would open or add to a position may not; it is ended then, with the reason."""
-    if quantity == 0:
-        return True
-    if order.side is Side.SELL and not desk.terms.allow_short:
-        desk.end(order, OrderStatus.REJECTED, "no_position", "There is nothing left to sell.")
-        return True
-    if desk.affordable(desk.portfolio.available, price) < quantity:
-        free = plain(desk.portfolio.available)
-        desk.end(order, OrderStatus.REJECTED, "insufficient_cash", f"The free cash, {free}, does not pay for it.")
-        return True
-    if desk.standing.halt is not None:
+def _is_possible(desk: Desk, order: Order, price: int, quantity: int) -> bool:
+    """Whether an order may fill; one that never will is ended, with the reason."""
+    if desk.is_exit(order.side):
+        if quantity != desk.held or not desk.below_minimum(price, quantity):
+            return True
+        desk.move_to_dust()
+        if _find(desk, order.id) is not None:
+            desk.end(order, OrderStatus.CANCELED, "moved_to_dust", "What it would sell is worth too little.")
+        return False
+    if order.reduce_only:
+        desk.end(order, OrderStatus.CANCELED, "position_closed", "There is no position that it could make smaller.")
+    elif desk.standing.halt is not None:
         desk.end(order, OrderStatus.CANCELED, "halted", "Trading is halted; nothing is opened.")
+    elif order.side is Side.SELL and not desk.terms.allow_short:
+        desk.end(order, OrderStatus.CANCELED, "no_position", "There is nothing left to sell.")
+    elif desk.affordable(desk.portfolio.available, price) < quantity:
+        free = plain(desk.portfolio.available)
+        desk.end(order, OrderStatus.CANCELED, "insufficient_cash", f"The free cash, {free}, does not pay for it.")
+    else:
         return True
     return False
 
@@ -137,26 +123,12 @@ def _move_on(desk: Desk, order_id: str, candle: Candle) -> None:
     if order is None:
         return
     moved = replace(order, active_from=candle.close_time + _MILLISECOND)
-    if order.kind is OrderKind.TRAILING_STOP and order.price is not None and order.trail_fraction is not None:
-        moved = replace(moved, price=from_units(_trail(desk, order, candle)))
+    if order.price is not None and order.trail_fraction is not None:
+        side, best = _SIDES[order.side], to_units(candle.low if order.side is Side.BUY else candle.high)
+        trigger = order_rules.trailing_trigger(side, best, int(order.trail_fraction * PPM), desk.tick)
+        # The trigger of the best of several prices is the best of their triggers: it never goes back.
+        moved = replace(moved, price=from_units(order_rules.worse_price(-side, to_units(order.price), trigger)))
     desk.rest(moved)
-
-
-def _trail(desk: Desk, order: Order, candle: Candle) -> int:
-    side = _SIDES[order.side]
-    best = to_units(candle.low if order.side is Side.BUY else candle.high)
-    distance = int((order.trail_fraction or 0) * 1_000_000)
-    trigger = order_rules.trailing_trigger(side, best, distance, desk.tick)
-    # The trigger follows the best price only, so that it goes to the better of the two, never back.
-    return order_rules.worse_price(-side, to_units(order.price or order.quantity), trigger)
-
-
-def _end_if_resting(
-    desk: Desk, order_id: str, reason_code: str, reason: str, *, only_when_flat: Desk | None = None
-) -> None:
-    order = _find(desk, order_id)
-    if order is not None and (only_when_flat is None or only_when_flat.held == 0):
-        desk.end(order, OrderStatus.CANCELED, reason_code, reason)
 
 
 def _find(desk: Desk, order_id: str) -> Order | None:

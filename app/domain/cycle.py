@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from enum import StrEnum
 
 from app.domain.candle import Candle, Interval
-from app.domain.market import Indicators
+from app.domain.market import Indicators, MarketSnapshot
 from app.domain.order import Check, Fill, Order, Origin, Side
 from app.domain.portfolio import Exit
 from app.domain.signal import Edge, Prediction, Signal
@@ -140,8 +140,9 @@ class DustTransfer:
 class Settlement:
     """What is to be booked: fills and dust in their order, the orders they changed, and where the account stands then.
 
-    `fill` is that of the decision, None where it was not traded, for the reason that stands beside. `price` is the
-    quote that everything was judged by (1e-8 quote units), `side_cost_ppm` what one side of a trade cost there.
+    `status`, `reason_code` and `reason` are those of the decision or of the person's order. `price` is the quote that
+    everything was judged by (1e-8 quote units), `side_cost_ppm` what one side of a trade cost there. `orders` are new
+    or were filled or ended; of those in `moved` no more changed than what they are judged by next.
     """
 
     status: ExecutionStatus
@@ -153,6 +154,7 @@ class Settlement:
     side_cost_ppm: int = 0
     entries: tuple[BookedFill | DustTransfer, ...] = ()
     orders: tuple[Order, ...] = ()
+    moved: tuple[Order, ...] = ()
     checks: tuple[Check, ...] = ()
     logs: tuple[tuple[str, str], ...] = ()
     halt: Halt | None = None
@@ -212,8 +214,23 @@ class CycleReport:
 
 
 @dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What a cycle depends on beside the market and the account: model, settings, code and seed.
+
+    `model_sha256` and `settings_digest` name the model's arrays and the settings, `model_age` is None where it is not
+    known. Nothing in a cycle is random; `seed` is that of the simulated market.
+    """
+
+    model_sha256: str
+    settings_digest: str
+    code_version: str
+    seed: int
+    model_age: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class CycleDraft:
-    """A cycle that has been decided and waits to be booked; `prediction` is what its decision came from."""
+    """A cycle that has been decided and waits to be booked, with everything that its decision came from."""
 
     id: str
     key: RunKey
@@ -223,6 +240,8 @@ class CycleDraft:
     market: MarketView
     decision: Decision
     prediction: Prediction
+    snapshot: MarketSnapshot
+    circumstances: Circumstances
     logs: tuple[LogLine, ...]
 
     def finish(

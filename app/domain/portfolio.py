@@ -104,6 +104,7 @@ class Portfolio:
         signed = quantity if side is Side.BUY else -quantity
         paid = notional if side is Side.BUY else -notional
         held = self.positions.get(symbol)
+        position: Position | None
         if held is None or (held.quantity > 0) == (signed > 0):
             position, exit_ = _enter(held, signed, paid, fee, at), None
         else:

@@ -12,8 +12,8 @@ from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleDraft, CycleReport, Settlement, Trade
 from app.domain.instrument import Instrument
 from app.domain.market import MarketSnapshot
-from app.domain.portfolio import Portfolio
 from app.domain.signal import Prediction
+from app.domain.standing import RunKey, Standing
 
 T = TypeVar("T")
 
@@ -105,8 +105,22 @@ class Strategy(Protocol):
         ...
 
 
-Settle = Callable[[Portfolio], Settlement]
-"""Decides, from the account as it stands inside the booking transaction, what to book. Pure and quick."""
+Settle = Callable[[Standing, datetime], Settlement]
+"""Decides, from the account as it stands inside the booking transaction and the time, what to book. Pure and quick."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows of a listing are wanted; None is any. `since` counts, `until` does not; both are aware UTC."""
+
+    symbol: str | None = None
+    source: str | None = None
+    run: str | None = None
+    since: datetime | None = None
+    until: datetime | None = None
+
+
+EVERYTHING = Selection()
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,38 +140,38 @@ class Page(Generic[T]):
 
 
 class Ledger(Protocol):
-    """The books: cycles, decisions and fills of one account per source, append-only.
+    """The books: cycles, decisions, orders and fills of the runs of each key, append-only.
 
     All methods raise `StorageError` when the database cannot be read or written.
     """
 
-    async def open_account(self, source: str, cash: Decimal) -> Portfolio:
-        """Create the account of `source` with `cash` unless it exists; check the books; return what it holds.
+    async def open_account(self, key: RunKey, cash: Decimal) -> Standing:
+        """Open the account of `key` with `cash` unless it exists; check the books; return where it stands.
 
         Raises:
-            StorageError: `ledger_mismatch`, when the fills do not add up to the recorded balances.
+            StorageError: `ledger_mismatch`, when the fills do not add up to what is recorded.
         """
         ...
 
-    async def load_portfolio(self, source: str) -> Portfolio:
-        """What the account of `source` holds now."""
+    async def load_standing(self, key: RunKey) -> Standing:
+        """Where the newest run of `key` stands."""
         ...
 
     async def record_cycle(
         self, draft: CycleDraft, settle: Settle, clock: Clock, key: IdempotencyKey | None = None
     ) -> CycleReport:
-        """Book a cycle, its decision and its fill in one transaction, and return the report.
+        """Book a cycle, its decision and its fills in one transaction, and return the report.
 
-        Where the same (source, symbol, interval, candle) already has a fill, `settle` is not asked: the
-        execution is SKIPPED, `candle_already_traded`, `duplicate`, with the earlier trade. Where `key` was
-        used before, nothing is booked and the earlier report comes back.
+        Where a decision on the same (run, symbol, interval, candle) has a fill already, `settle` is not asked: the
+        execution is SKIPPED, `candle_already_traded`, `duplicate`, with the earlier trade. Where `key` was used
+        before, nothing is booked and the earlier report comes back.
 
         Raises:
             InvalidInputError: `idempotency_key_reused`, the key came with another request before.
         """
         ...
 
-    async def record_refusal(self, report: CycleReport) -> None:
+    async def record_refusal(self, report: CycleReport, key: RunKey) -> None:
         """Keep a REFUSED cycle; it trades nothing and uses up no idempotency key."""
         ...
 
@@ -170,7 +184,7 @@ class Ledger(Protocol):
         ...
 
     async def list_cycles(
-        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
     ) -> Page[CycleReport]:
         """Cycles, newest first; `limit` from 1 to 1000; raises `InvalidInputError` (`invalid_cursor`)."""
         ...
@@ -180,7 +194,7 @@ class Ledger(Protocol):
         ...
 
     async def list_trades(
-        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
     ) -> Page[Trade]:
         """Trades, newest first; `limit` from 1 to 1000; raises `InvalidInputError` (`invalid_cursor`)."""
         ...

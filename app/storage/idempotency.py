@@ -14,13 +14,16 @@ from app.storage.tables import idempotency_keys as keys
 
 @dataclass(frozen=True, slots=True)
 class KeyedResult:
-    """What a key was used for: a cycle or a job."""
+    """What a key was used for: a cycle, a job, or the record of what a person did."""
 
     cycle_id: str | None = None
     job_id: str | None = None
+    record_number: int | None = None
 
 
-_SELECT_KEY = select(keys.c.fingerprint, keys.c.cycle_id, keys.c.job_id).where(keys.c.key == bindparam("wanted"))
+_SELECT_KEY = select(keys.c.fingerprint, keys.c.cycle_id, keys.c.job_id, keys.c.record_number).where(
+    keys.c.key == bindparam("wanted")
+)
 
 
 def find_result(connection: Connection, key: IdempotencyKey) -> KeyedResult | None:
@@ -34,7 +37,7 @@ def find_result(connection: Connection, key: IdempotencyKey) -> KeyedResult | No
         return None
     if row.fingerprint != key.fingerprint:
         raise reused()
-    return KeyedResult(row.cycle_id, row.job_id)
+    return KeyedResult(row.cycle_id, row.job_id, row.record_number)
 
 
 def keep_result(connection: Connection, key: IdempotencyKey, result: KeyedResult, at: datetime) -> None:
@@ -46,6 +49,7 @@ def keep_result(connection: Connection, key: IdempotencyKey, result: KeyedResult
             "fingerprint": key.fingerprint,
             "cycle_id": result.cycle_id,
             "job_id": result.job_id,
+            "record_number": result.record_number,
             "created_at": at,
         },
     )

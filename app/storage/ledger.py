@@ -1,27 +1,27 @@
-"""The books in SQL: a cycle, its decision, its fill and its key are one transaction."""
+"""The books in SQL: everything that a booking changes is one transaction."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from datetime import datetime
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
+from typing import Any
 
-import structlog
-from sqlalchemy import Connection, ScalarSelect, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert
 
-from app.domain.cycle import CycleDraft, CycleReport, Decision, Execution, ExecutionStatus, Settlement, Trade
-from app.domain.order import Fill, Side
-from app.domain.portfolio import Portfolio
-from app.domain.ports import Clock, IdempotencyKey, Page, Settle
-from app.domain.signal import Signal
-from app.errors import NotFoundError, StorageError
-from app.storage import books, idempotency
-from app.storage.account_tables import accounts
-from app.storage.books import Account
-from app.storage.column_types import exact
+from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
+from app.domain.cycle import CycleDraft, CycleReport, Trade
+from app.domain.cycle_record import write_inputs, write_outcome
+from app.domain.ports import EVERYTHING, Clock, IdempotencyKey, Page, Selection, Settle
+from app.domain.record import canonical
+from app.domain.standing import RunKey, Standing
+from app.domain.telling import tell_cycle
+from app.errors import NotFoundError
+from app.storage import bookings, events, idempotency, opening, standings
+from app.storage.cycle_candles import CandleKeeper
 from app.storage.database import Database
 from app.storage.idempotency import KeyedResult
-from app.storage.pages import MAXIMUM_NUMBER, PageRequest, is_plain
+from app.storage.pages import MAXIMUM_NUMBER, PageRequest, is_plain, narrow
 from app.storage.records import (
     SELECT_CYCLES,
     SELECT_TRADES,
@@ -29,17 +29,21 @@ from app.storage.records import (
     decision_values,
     report_from_row,
     trade_from_row,
-    trade_values,
 )
 from app.storage.tables import cycles, decisions, trades
 
-log = structlog.get_logger()
-
-_SELECT_CYCLE = SELECT_CYCLES.where(cycles.c.id == bindparam("cycle_id"))
+_SELECT_CYCLE = SELECT_CYCLES.where(cycles.c.id == bindparam("wanted_id"))
 _SELECT_TRADE = SELECT_TRADES.where(trades.c.id == bindparam("trade_id"))
+_SELECT_FILLS = SELECT_TRADES.where(trades.c.cycle_id == bindparam("wanted_id")).order_by(trades.c.id)
+_SELECT_DECIDED = SELECT_TRADES.where(
+    trades.c.account_id == bindparam("account_id"),
+    trades.c.symbol == bindparam("symbol"),
+    trades.c.interval == bindparam("interval"),
+    trades.c.candle_open_time == bindparam("candle_open_time"),
+    trades.c.confidence.is_not(None),
+)
 _INSERT_CYCLE = insert(cycles).inline()
 _INSERT_DECISION = insert(decisions).inline()
-_INSERT_TRADE = insert(trades).returning(trades.c.id)
 
 
 class SqlLedger:
@@ -48,32 +52,46 @@ class SqlLedger:
     Args:
         database: An open database.
         clock: Stamps new accounts.
+        on_booked: Called after each commit that the event log has news of.
+        keeps_records: Whether cycles leave a record that they can be replayed from; only a benchmark goes without.
     """
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        on_booked: Callable[[], None] = lambda: None,
+        *,
+        keeps_records: bool = True,
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._on_booked = on_booked
+        self._keeps_records = keeps_records
+        self._candles = CandleKeeper()
 
-    async def open_account(self, source: str, cash: Decimal) -> Portfolio:
-        """Create the account of `source` with `cash` unless it exists; check the books; return what it holds.
+    async def open_account(self, key: RunKey, cash: Decimal) -> Standing:
+        """Open the account of `key` with `cash` unless it exists; check the books; return where it stands.
 
         Balances come from the fills: a changed `cash` is not applied to an account that exists.
 
         Raises:
-            StorageError: `ledger_mismatch`, when the fills do not add up to the recorded balances.
+            StorageError: `ledger_mismatch`, when the fills do not add up to what is recorded.
         """
-        return await self._database.write(lambda connection: _open_account(connection, source, cash, self._clock))
+        return await self._database.write(
+            lambda connection: opening.open_account(connection, key, cash, self._clock.now())
+        )
 
-    async def load_portfolio(self, source: str) -> Portfolio:
-        """What the account of `source` holds now."""
+    async def load_standing(self, key: RunKey) -> Standing:
+        """Where the newest run of `key` stands."""
         return await self._database.read(
-            lambda connection: books.load_holdings(connection, books.get_account(connection, source))
+            lambda connection: standings.load_standing(connection, standings.get_account(connection, key))
         )
 
     async def record_cycle(
         self, draft: CycleDraft, settle: Settle, clock: Clock, key: IdempotencyKey | None = None
     ) -> CycleReport:
-        """Book a cycle, its decision and its fill in one transaction, and return the report once it is on the disk.
+        """Book a cycle and everything that came of it in one transaction; return once it is on the disk.
 
         `settle` and `clock` are called within the transaction: on a thread of the database, and again where the
         transaction must be run again.
@@ -82,16 +100,25 @@ class SqlLedger:
             InvalidInputError: `idempotency_key_reused`, the key came with another request before.
             StorageError: Nothing was recorded.
         """
-        return await self._database.write(lambda connection: _book(connection, draft, settle, clock, key))
+        booking = _CycleBooking(draft, settle, clock, key, self._candles, self._keeps_records)
+        report = await self._database.write(booking.run)
+        self._candles.remember(draft.snapshot, booking.seen)
+        self._on_booked()
+        return report
 
-    async def record_refusal(self, report: CycleReport) -> None:
+    async def record_refusal(self, report: CycleReport, key: RunKey) -> None:
         """Keep a REFUSED cycle; it trades nothing and uses up no idempotency key."""
 
         def job(connection: Connection) -> None:
-            account = books.get_account(connection, report.source)
-            connection.execute(_INSERT_CYCLE, cycle_values(report, account.id))
+            standings.lock_key(connection, key)
+            account = standings.get_account(connection, key)
+            refusal = replace(report, run=account.run.id)
+            connection.execute(_INSERT_CYCLE, cycle_values(refusal, account.id))
+            bookings.save_record(connection, account, "cycle", report.id, canonical({}), write_outcome(refusal))
+            events.append(connection, account.id, tell_cycle(refusal))
 
         await self._database.write(job)
+        self._on_booked()
 
     async def find_replay(self, key: IdempotencyKey) -> CycleReport | None:
         """The report recorded under `key`, or None.
@@ -105,21 +132,21 @@ class SqlLedger:
         """One cycle; raises `NotFoundError` (`cycle_not_found`)."""
         report = None
         if is_plain(cycle_id):
-            report = await self._database.read(lambda connection: _find_cycle(connection, cycle_id))
+            report = await self._database.read(lambda connection: find_cycle(connection, cycle_id))
         if report is None:
             raise NotFoundError("There is no cycle with this id.", code="cycle_not_found")
         return report
 
     async def list_cycles(
-        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
     ) -> Page[CycleReport]:
-        """Cycles, newest first; `limit` from 1 to 1000; raises `InvalidInputError` (`invalid_cursor`)."""
+        """Cycles without the fills of resting orders, newest first; `limit` from 1 to 1000.
+
+        Raises:
+            InvalidInputError: `invalid_cursor`.
+        """
         page = PageRequest.parse("cycle", limit, cursor)
-        statement = SELECT_CYCLES
-        if symbol is not None:
-            statement = statement.where(cycles.c.symbol == _matchable(symbol))
-        if source is not None:
-            statement = statement.where(cycles.c.account_id == _account_id(source))
+        statement = narrow(SELECT_CYCLES, wanted, cycles.c.account_id, cycles.c.symbol, cycles.c.finished_at)
         return await self._database.read(
             lambda connection: page.fetch(connection, statement, cycles.c.number, report_from_row)
         )
@@ -136,51 +163,23 @@ class SqlLedger:
         return trade_from_row(row)
 
     async def list_trades(
-        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
     ) -> Page[Trade]:
         """Trades, newest first; `limit` from 1 to 1000; raises `InvalidInputError` (`invalid_cursor`)."""
         page = PageRequest.parse("trade", limit, cursor)
-        statement = SELECT_TRADES
-        if symbol is not None:
-            statement = statement.where(trades.c.symbol == _matchable(symbol))
-        if source is not None:
-            statement = statement.where(trades.c.account_id == _account_id(source))
+        statement = narrow(SELECT_TRADES, wanted, trades.c.account_id, trades.c.symbol, trades.c.executed_at)
         return await self._database.read(
             lambda connection: page.fetch(connection, statement, trades.c.id, trade_from_row)
         )
 
 
-def _matchable(text: str) -> str:
-    return text if is_plain(text) else ""
-
-
-def _account_id(source: str) -> ScalarSelect[int]:
-    return select(accounts.c.id).where(accounts.c.source == _matchable(source)).scalar_subquery()
-
-
-def _open_account(connection: Connection, source: str, cash: Decimal, clock: Clock) -> Portfolio:
-    account = books.find_account(connection, source, lock=True)
-    if account is None:
-        books.create_account(connection, source, cash, clock.now())
-        return Portfolio(exact(cash))
-    holdings = books.load_holdings(connection, account)
-    differences = books.find_differences(connection, account, holdings)
-    if differences:
-        log.error("ledger.mismatch", source=source, differences=differences)
-        raise StorageError(
-            f"The books of {source} do not add up: {'; '.join(differences)}. Nothing is traded until they do; "
-            "restore a copy of the database.",
-            code="ledger_mismatch",
-            context={"source": source, "differences": differences},
-        )
-    if account.initial_cash != cash:
-        log.warning("account.initial_cash_ignored", source=source, opened_with=str(account.initial_cash))
-    return holdings
-
-
-def _find_cycle(connection: Connection, cycle_id: str) -> CycleReport | None:
-    row = connection.execute(_SELECT_CYCLE, {"cycle_id": cycle_id}).first()
-    return None if row is None else report_from_row(row)
+def find_cycle(connection: Connection, cycle_id: str) -> CycleReport | None:
+    """One cycle with all its fills, None where there is none."""
+    row = connection.execute(_SELECT_CYCLE, {"wanted_id": cycle_id}).first()
+    if row is None:
+        return None
+    fills = connection.execute(_SELECT_FILLS, {"wanted_id": cycle_id}).all()
+    return replace(report_from_row(row), fills=tuple(trade_from_row(fill) for fill in fills))
 
 
 def _find_replay(connection: Connection, key: IdempotencyKey) -> CycleReport | None:
@@ -189,85 +188,67 @@ def _find_replay(connection: Connection, key: IdempotencyKey) -> CycleReport | N
         return None
     if result.cycle_id is None:
         raise idempotency.reused()
-    return _find_cycle(connection, result.cycle_id)
+    return find_cycle(connection, result.cycle_id)
 
 
-def _book(
-    connection: Connection, draft: CycleDraft, settle: Settle, clock: Clock, key: IdempotencyKey | None
-) -> CycleReport:
-    account = books.get_account(connection, draft.source, lock=True)
-    if key is not None and (earlier := _find_replay(connection, key)) is not None:
-        return earlier
-    draft = replace(draft, decision=_as_read_back(draft.decision))
-    fill = books.find_fill(connection, account, draft)
-    if fill is not None:
-        now = clock.now()
-        execution = _duplicate_of(fill)
-    else:
-        holdings = books.load_holdings(connection, account)
-        settlement = settle(holdings)
-        now = clock.now()
-        execution = _execution(draft, settlement, holdings, now)
-    report = _insert(connection, account, draft.finish(execution, now))
-    if key is not None:
-        idempotency.keep_result(connection, key, KeyedResult(cycle_id=report.id), now)
-    return report
+@dataclass(slots=True)
+class _CycleBooking:
+    """One cycle's transaction; `seen` are its candles that are to be remembered once it is committed."""
 
+    draft: CycleDraft
+    settle: Settle
+    clock: Clock
+    key: IdempotencyKey | None
+    candles: CandleKeeper
+    keeps_record: bool
+    seen: dict[int, Any] = field(default_factory=dict)
 
-def _insert(connection: Connection, account: Account, report: CycleReport) -> CycleReport:
-    """Write a report's rows; returns it with the number the database gave its trade."""
-    execution, decision = report.execution, report.decision
-    connection.execute(_INSERT_CYCLE, cycle_values(report, account.id))
-    if decision is not None:
-        connection.execute(_INSERT_DECISION, decision_values(report.id, decision))
-    if execution is None or execution.trade is None or execution.duplicate:
+    def run(self, connection: Connection) -> CycleReport:
+        draft = replace(self.draft, decision=in_plain_numbers(self.draft.decision))
+        standings.lock_key(connection, draft.key)
+        account = standings.get_account(connection, draft.key)
+        if self.key is not None and (earlier := _find_replay(connection, self.key)) is not None:
+            return earlier
+        before = standings.load_standing(connection, account)
+        decided = _find_decided(connection, account.id, draft)
+        now = self.clock.now()
+        if decided is not None:
+            report = make_duplicate_report(account.run, draft, decided, now)
+            _insert_cycle(connection, account.id, report)
+            halt = None
+        else:
+            settlement = self.settle(before, now)
+            made = make_trades(account.run, settlement, draft.id, draft.decision, now)
+            _insert_cycle(connection, account.id, make_report(account.run, draft, settlement, made, now))
+            numbered = bookings.save_settlement(connection, account, before, settlement, made, draft.id)
+            report = make_report(account.run, draft, settlement, numbered, now)
+            halt = settlement.halt
+        if self.keeps_record:
+            reference, self.seen = self.candles.keep(connection, draft.snapshot)
+            inputs = write_inputs(draft, before, reference)
+            bookings.save_record(connection, account, "cycle", report.id, inputs, write_outcome(report))
+        if self.key is not None:
+            idempotency.keep_result(connection, self.key, KeyedResult(cycle_id=report.id), now)
+        if self.keeps_record:
+            events.append(connection, account.id, tell_cycle(report, halt))
         return report
-    number = connection.execute(_INSERT_TRADE, trade_values(execution.trade, account.id)).scalar_one()
-    trade = replace(execution.trade, id=number)
-    return replace(report, execution=replace(execution, trade=trade))
 
 
-def _duplicate_of(fill: Trade) -> Execution:
-    return Execution(
-        ExecutionStatus.SKIPPED,
-        "candle_already_traded",
-        f"This candle was traded before: trade {fill.id} of cycle {fill.cycle_id}.",
-        trade=fill,
-        duplicate=True,
-    )
+def _insert_cycle(connection: Connection, account_id: int, report: CycleReport) -> None:
+    connection.execute(_INSERT_CYCLE, cycle_values(report, account_id))
+    if report.decision is not None:
+        connection.execute(_INSERT_DECISION, decision_values(report.id, report.decision))
 
 
-def _execution(draft: CycleDraft, settlement: Settlement, holdings: Portfolio, now: datetime) -> Execution:
-    trade = None if settlement.fill is None else _trade(draft, settlement.fill, settlement.reason, holdings, now)
-    return Execution(settlement.status, settlement.reason_code, settlement.reason, trade)
-
-
-def _trade(draft: CycleDraft, fill: Fill, reason: str, holdings: Portfolio, now: datetime) -> Trade:
-    sign = 1 if fill.side is Side.BUY else -1
-    return Trade(
-        id=0,
-        cycle_id=draft.id,
-        symbol=draft.symbol,
-        interval=draft.interval,
-        source=draft.source,
-        side=fill.side,
-        quantity=exact(fill.quantity),
-        price=exact(fill.price),
-        notional=exact(fill.notional),
-        fee=exact(fill.fee),
-        slippage_bps=float(fill.slippage_bps),
-        confidence=draft.decision.confidence,
-        model_id=draft.decision.model_id,
-        candle_open_time=draft.market.candle_open_time,
-        executed_at=now,
-        reason=reason,
-        cash_after=exact(holdings.cash - sign * fill.notional - fill.fee),
-        position_after=exact(holdings.quantity(draft.symbol) + sign * fill.quantity),
-        edge=draft.decision.edge,
-    )
-
-
-def _as_read_back(decision: Decision) -> Decision:
-    """The same decision with its numbers as plain floats, in the order in which they are read from the database."""
-    probabilities = {signal: float(decision.probabilities[signal]) for signal in Signal}
-    return replace(decision, confidence=float(decision.confidence), probabilities=probabilities)
+def _find_decided(connection: Connection, account_id: int, draft: CycleDraft) -> Trade | None:
+    """The account's fill of a decision on the candle of `draft`, or None."""
+    row = connection.execute(
+        _SELECT_DECIDED,
+        {
+            "account_id": account_id,
+            "symbol": draft.symbol,
+            "interval": draft.interval.value,
+            "candle_open_time": draft.market.candle_open_time,
+        },
+    ).first()
+    return None if row is None else trade_from_row(row)

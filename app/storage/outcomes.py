@@ -12,7 +12,6 @@ from sqlalchemy.sql.elements import ColumnElement
 from app.domain.candle import Interval
 from app.domain.outcome import Outcome, ScoredDecision, StatedDecision, Truth, WaitingDecisions
 from app.domain.signal import Signal
-from app.storage import books
 from app.storage.account_tables import accounts
 from app.storage.database import Database
 from app.storage.tables import cycles, decisions, outcomes
@@ -48,13 +47,18 @@ _ASKED_BEFORE = exists().where(
 )
 
 
+# All runs of a source: what a model said does not depend on whose account it was said for.
+_ACCOUNTS = select(accounts.c.id).where(accounts.c.source == bindparam("source"))
+_LOCK = select(accounts.c.id).where(accounts.c.source == bindparam("source"), accounts.c.generation == 1)
+
+
 def _unscored(*columns: ColumnElement[Any]) -> Select[Any]:
     return (
         select(*columns)
         .join_from(cycles, decisions, decisions.c.cycle_id == cycles.c.id)
         .outerjoin(outcomes, outcomes.c.cycle_id == cycles.c.id)
         .where(
-            cycles.c.account_id == bindparam("account_id"),
+            cycles.c.account_id.in_(_ACCOUNTS),
             cycles.c.interval == bindparam("interval"),
             cycles.c.candle_open_time >= bindparam("since"),
             outcomes.c.cycle_id.is_(None),
@@ -101,15 +105,12 @@ class SqlOutcomes:
         """Which models have decisions without an outcome among the `bars` newest candles of a market before `now`."""
 
         def query(connection: Connection) -> tuple[WaitingDecisions, ...]:
-            account = books.find_account(connection, source)
-            if account is None:
-                return ()
             return tuple(
                 WaitingDecisions(model_id, symbol, interval, oldest)
                 for interval in Interval
                 for model_id, symbol, oldest in connection.execute(
                     _SELECT_WAITING,
-                    {"account_id": account.id, "interval": interval.value, "since": now - bars * interval.duration},
+                    {"source": source, "interval": interval.value, "since": now - bars * interval.duration},
                 )
             )
 
@@ -124,9 +125,8 @@ class SqlOutcomes:
         """
 
         def query(connection: Connection) -> tuple[StatedDecision, ...]:
-            account = books.get_account(connection, source)
             wanted = {
-                "account_id": account.id,
+                "source": source,
                 "model_id": waiting.model_id,
                 "symbol": waiting.symbol,
                 "interval": waiting.interval.value,
@@ -155,7 +155,7 @@ class SqlOutcomes:
     async def _record_some(self, source: str, found: Sequence[Outcome]) -> int:
         def job(connection: Connection) -> int:
             # The lock keeps another process from scoring the same decisions between the look and the entry.
-            books.get_account(connection, source, lock=True)
+            connection.execute(_LOCK.with_for_update(), {"source": source})
             ids = [outcome.cycle_id for outcome in found]
             known = set(connection.scalars(select(outcomes.c.cycle_id).where(outcomes.c.cycle_id.in_(ids))))
             rows = [_outcome_values(outcome) for outcome in found if outcome.cycle_id not in known]

@@ -8,17 +8,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Select
+from sqlalchemy import Connection, Select, false, select
 from sqlalchemy.sql.elements import ColumnElement
 
-from app.domain.ports import Page
+from app.domain.ports import Page, Selection
 from app.errors import InvalidInputError
+from app.storage.account_tables import accounts
 from app.storage.column_types import MAXIMUM_UNITS
 
 T = TypeVar("T")
 
 MAXIMUM_LIMIT = 1_000
 MAXIMUM_NUMBER = MAXIMUM_UNITS
+
+_PARTS_OF_A_RUN = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +59,50 @@ class PageRequest:
         return Page(items, _encode(self.kind, rows[self.limit - 1][0]) if more else None)
 
 
+def narrow(
+    statement: Select[Any],
+    wanted: Selection,
+    account_id: ColumnElement[int],
+    symbol: ColumnElement[Any],
+    moment: ColumnElement[Any],
+) -> Select[Any]:
+    """The rows of `statement` that are wanted, by the columns that tell."""
+    if wanted.symbol is not None:
+        statement = statement.where(symbol == _matchable(wanted.symbol))
+    if wanted.source is not None or wanted.run is not None:
+        statement = statement.where(account_id.in_(_accounts(wanted)))
+    if wanted.since is not None:
+        statement = statement.where(moment >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(moment < wanted.until)
+    return statement
+
+
+def _accounts(wanted: Selection) -> Select[Any]:
+    found = select(accounts.c.id)
+    if wanted.source is not None:
+        found = found.where(accounts.c.source == _matchable(wanted.source))
+    if wanted.run is not None:
+        parts = wanted.run.split(".")
+        if len(parts) != _PARTS_OF_A_RUN or not is_plain(wanted.run) or not re.fullmatch(r"[1-9][0-9]{0,8}", parts[3]):
+            return found.where(false())
+        source, strategy, name, generation = parts
+        found = found.where(
+            accounts.c.source == source,
+            accounts.c.strategy == strategy,
+            accounts.c.name == name,
+            accounts.c.generation == int(generation),
+        )
+    return found
+
+
+def _matchable(text: str) -> str:
+    return text if is_plain(text) else ""
+
+
 def is_plain(text: str) -> bool:
     """Whether `text` is short printable ASCII, as every id and symbol of ours is; nothing else can match a row."""
-    return re.fullmatch(r"[!-~]{1,64}", text) is not None
+    return re.fullmatch(r"[!-~]{1,128}", text) is not None
 
 
 def _encode(kind: str, number: int) -> str:

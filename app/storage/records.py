@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
@@ -21,18 +21,26 @@ from app.domain.cycle import (
     Trade,
 )
 from app.domain.market import Indicators
-from app.domain.order import Side
+from app.domain.order import Check, Order, Origin, Side
+from app.domain.record import from_microseconds, from_plain, microseconds, to_plain
 from app.domain.signal import Edge, Signal
-from app.storage.account_tables import accounts
+from app.domain.standing import Run, RunKey
+from app.storage.account_tables import accounts, closed_trades
 from app.storage.tables import cycles, decisions, trades
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
 
 # The decision behind a trade: not that of the cycle, where the cycle's trade is an earlier one's.
 _decisions_of_trades = decisions.alias("decisions_of_trades")
 
-# In the order of the fields of Trade.
+# In the order of the fields of Run; they may follow other columns.
+RUN_COLUMNS = (
+    accounts.c.source,
+    accounts.c.strategy,
+    accounts.c.name,
+    accounts.c.generation,
+    accounts.c.initial_cash,
+    accounts.c.created_at,
+)
+# In the order of the fields of Trade, as far as these are of its own.
 TRADE_COLUMNS = (
     trades.c.id,
     trades.c.cycle_id,
@@ -53,6 +61,10 @@ TRADE_COLUMNS = (
     trades.c.cash_after,
     trades.c.position_after,
     _decisions_of_trades.c.edge,
+    trades.c.order_id,
+    trades.c.origin,
+    closed_trades.c.profit,
+    *RUN_COLUMNS,
 )
 _DECISION_COLUMNS = (
     decisions.c.action,
@@ -85,6 +97,9 @@ _CYCLE_COLUMNS = (
     cycles.c.reason_code,
     cycles.c.reason,
     cycles.c.logs,
+    cycles.c.checks,
+    cycles.c.orders,
+    *RUN_COLUMNS,
 )
 _DECISION_START = len(_CYCLE_COLUMNS)
 _TRADE_START = _DECISION_START + len(_DECISION_COLUMNS)
@@ -92,23 +107,38 @@ _TRADE_START = _DECISION_START + len(_DECISION_COLUMNS)
 SELECT_TRADES: Select[Any] = (
     select(*TRADE_COLUMNS)
     .join_from(trades, accounts)
-    .join(_decisions_of_trades, _decisions_of_trades.c.cycle_id == trades.c.cycle_id)
+    .outerjoin(
+        _decisions_of_trades,
+        (_decisions_of_trades.c.cycle_id == trades.c.cycle_id) & trades.c.confidence.is_not(None),
+    )
+    .outerjoin(closed_trades, closed_trades.c.trade_id == trades.c.id)
 )
 
 SELECT_CYCLES: Select[Any] = (
     select(*_CYCLE_COLUMNS, *_DECISION_COLUMNS, *TRADE_COLUMNS)
     .join_from(cycles, accounts, cycles.c.account_id == accounts.c.id)
     .outerjoin(decisions, decisions.c.cycle_id == cycles.c.id)
-    .outerjoin(trades, trades.c.cycle_id == func.coalesce(cycles.c.duplicate_of, cycles.c.id))
+    .outerjoin(
+        trades,
+        (trades.c.cycle_id == func.coalesce(cycles.c.duplicate_of, cycles.c.id)) & trades.c.confidence.is_not(None),
+    )
     .outerjoin(_decisions_of_trades, _decisions_of_trades.c.cycle_id == trades.c.cycle_id)
+    .outerjoin(closed_trades, closed_trades.c.trade_id == trades.c.id)
 )
 
 
 def trade_from_row(row: Sequence[Any]) -> Trade:
     """The trade in a row of `TRADE_COLUMNS`."""
-    number, cycle_id, symbol, interval, source, side, *rest, edge = row
-    rest.append(_edge(edge))
-    return Trade(number, cycle_id, symbol, Interval(interval), source, Side(side), *rest)
+    number, cycle_id, symbol, interval, source, side, *rest = row[:18]
+    edge, order_id, origin, profit, *run = row[18:]
+    told = (*rest, _edge(edge), run_from_row(run).id, order_id, Origin(origin), profit)
+    return Trade(number, cycle_id, symbol, None if interval is None else Interval(interval), source, Side(side), *told)
+
+
+def run_from_row(row: Sequence[Any]) -> Run:
+    """The run in a row of `RUN_COLUMNS`."""
+    source, strategy, name, *rest = row
+    return Run(RunKey(source, strategy, name), *rest)
 
 
 def _edge(name: str | None) -> Edge | None:
@@ -116,9 +146,10 @@ def _edge(name: str | None) -> Edge | None:
 
 
 def report_from_row(row: Sequence[Any]) -> CycleReport:
-    """The report in a row of `SELECT_CYCLES`."""
+    """The report in a row of `SELECT_CYCLES`; its fills stand in other rows."""
     (_, cycle_id, source, symbol, interval, status, started_at, finished_at, candle_open_time, market) = row[:10]
     execution_status, execution_reason_code, execution_reason, duplicate_of, reason_code, reason, logs = row[10:17]
+    checks, changed, *run = row[17:_DECISION_START]
     execution = None
     if execution_status is not None:
         execution = Execution(
@@ -136,12 +167,15 @@ def report_from_row(row: Sequence[Any]) -> CycleReport:
         status=CycleStatus(status),
         started_at=started_at,
         finished_at=finished_at,
-        logs=tuple(LogLine(_moment(time), agent, message) for time, agent, message in logs),
+        logs=tuple(LogLine(from_microseconds(time), agent, message) for time, agent, message in logs),
         market=None if market is None else _market_from_json(market, candle_open_time),
         decision=_decision_from_row(row[_DECISION_START:_TRADE_START]),
         execution=execution,
         reason_code=reason_code,
         reason=reason,
+        run=run_from_row(run).id,
+        checks=from_plain(tuple[Check, ...], checks or ()),
+        orders=from_plain(tuple[Order, ...], changed or ()),
     )
 
 
@@ -160,7 +194,9 @@ def cycle_values(report: CycleReport, account_id: int) -> dict[str, Any]:
         "market": None if market is None else _market_to_json(market),
         "reason_code": report.reason_code,
         "reason": report.reason,
-        "logs": [[_microseconds(line.time), line.agent, line.message] for line in report.logs],
+        "checks": to_plain(report.checks) or None,
+        "orders": to_plain(report.orders) or None,
+        "logs": [[microseconds(line.time), line.agent, line.message] for line in report.logs],
         "execution_status": None,
         "execution_reason_code": None,
         "execution_reason": None,
@@ -198,7 +234,9 @@ def trade_values(trade: Trade, account_id: int) -> dict[str, Any]:
         "cycle_id": trade.cycle_id,
         "account_id": account_id,
         "symbol": trade.symbol,
-        "interval": trade.interval.value,
+        "interval": trade.interval.value if trade.interval else None,
+        "order_id": trade.order_id,
+        "origin": trade.origin.value,
         "side": trade.side.value,
         "quantity": trade.quantity,
         "price": trade.price,
@@ -228,7 +266,7 @@ def _market_to_json(market: MarketView) -> dict[str, Any]:
     indicators = market.indicators
     return {
         "price": str(market.price),
-        "close_time": _microseconds(market.candle_close_time),
+        "close_time": microseconds(market.candle_close_time),
         "indicators": [indicators.sma_10, indicators.sma_50, indicators.rsi_14, indicators.price_change_1m],
         "candles": [_candle_to_json(candle) for candle in market.candles],
     }
@@ -238,7 +276,7 @@ def _market_from_json(document: dict[str, Any], candle_open_time: datetime) -> M
     return MarketView(
         price=Decimal(document["price"]),
         candle_open_time=candle_open_time,
-        candle_close_time=_moment(document["close_time"]),
+        candle_close_time=from_microseconds(document["close_time"]),
         indicators=Indicators(*document["indicators"]),
         candles=tuple(_candle_from_json(values) for values in document["candles"]),
     )
@@ -246,16 +284,8 @@ def _market_from_json(document: dict[str, Any], candle_open_time: datetime) -> M
 
 def _candle_to_json(candle: Candle) -> list[Any]:
     prices = (candle.open, candle.high, candle.low, candle.close, candle.volume)
-    return [_microseconds(candle.open_time), _microseconds(candle.close_time), *map(str, prices)]
+    return [microseconds(candle.open_time), microseconds(candle.close_time), *map(str, prices)]
 
 
 def _candle_from_json(values: Sequence[Any]) -> Candle:
-    return Candle(_moment(values[0]), _moment(values[1]), *map(Decimal, values[2:]))
-
-
-def _microseconds(moment: datetime) -> int:
-    return (moment - _EPOCH) // _MICROSECOND
-
-
-def _moment(microseconds: int) -> datetime:
-    return _EPOCH + timedelta(microseconds=microseconds)
+    return Candle(from_microseconds(values[0]), from_microseconds(values[1]), *map(Decimal, values[2:]))

@@ -14,6 +14,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
+    Integer,
     LargeBinary,
     String,
     Table,
@@ -88,7 +89,8 @@ decisions = Table(
 )
 
 # Each row carries the balances after it, as a bank statement does: the last row tells what is held (dust
-# included), and all of them can be added up again. Only the fill of a decision has a confidence: a candle has one of these at most.
+# included), and all of them can be added up again. Only the fill of a decision has a confidence: a candle has one of
+# these at most.
 trades = Table(
     "trades",
     metadata,
@@ -256,7 +258,7 @@ model_activations = Table(
     sqlite_autoincrement=True,
 )
 
-# What a cycle looked at, each candle kept once; one that an exchange restated is there a second time.
+# What cycles looked at, each candle kept once; one that an exchange restated is there again, as the next version.
 cycle_candles = Table(
     "cycle_candles",
     metadata,
@@ -264,7 +266,8 @@ cycle_candles = Table(
     Column("symbol", String(20), primary_key=True),
     Column("interval", String(3), primary_key=True),
     Column("open_time_ms", BigInteger, primary_key=True, autoincrement=False),
-    Column("digest", LargeBinary(16), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("digest", LargeBinary(16), nullable=False),
     Column("close_time_ms", BigInteger, nullable=False),
     Column("open", ExactNumber, nullable=False),
     Column("high", ExactNumber, nullable=False),

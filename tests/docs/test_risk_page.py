@@ -35,7 +35,7 @@ def test_every_code_and_sizing_rule_is_listed() -> None:
 
 def test_every_default_is_that_of_the_settings() -> None:
     rows = [row.strip("|").split(" | ") for row in PAGE.splitlines() if row.startswith("| `")]
-    found = {}
+    found: dict[str, str] = {}
     for row in rows:
         if len(row) == 5:
             found.update(zip(re.findall(r"[A-Z_]{4,}", row[3]), row[4].split(", "), strict=False))

@@ -11,8 +11,9 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
+from app.storage.account_tables import metadata
 from app.storage.database import open_engine
-from app.storage.tables import metadata
+from app.storage.tables import trades  # noqa: F401 - so that the other tables are known, too
 
 
 def run_migrations(connection: Connection) -> None:

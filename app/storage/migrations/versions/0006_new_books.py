@@ -56,6 +56,7 @@ def create_cycle_candles() -> None:
         sa.Column("symbol", sa.String(20), nullable=False),
         sa.Column("interval", sa.String(3), nullable=False),
         sa.Column("open_time_ms", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("version", sa.Integer(), autoincrement=False, nullable=False),
         sa.Column("digest", sa.LargeBinary(16), nullable=False),
         sa.Column("close_time_ms", sa.BigInteger(), nullable=False),
         sa.Column("open", ExactNumber(), nullable=False),
@@ -64,7 +65,7 @@ def create_cycle_candles() -> None:
         sa.Column("close", ExactNumber(), nullable=False),
         sa.Column("volume", ExactNumber(), nullable=False),
         sa.PrimaryKeyConstraint(
-            "source", "symbol", "interval", "open_time_ms", "digest", name=op.f("pk_cycle_candles")
+            "source", "symbol", "interval", "open_time_ms", "version", name=op.f("pk_cycle_candles")
         ),
         sqlite_with_rowid=False,
     )

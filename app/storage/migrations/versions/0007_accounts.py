@@ -74,8 +74,8 @@ def upgrade() -> None:
     else:
         op.execute(
             "CREATE OR REPLACE FUNCTION trades_cycle_fits() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            f"IF NOT ({CYCLE_FITS}) THEN RAISE EXCEPTION 'trades_cycle_fits' USING ERRCODE = 'check_violation'; END IF; "
-            "RETURN NEW; END $$"
+            f"IF NOT ({CYCLE_FITS}) THEN "
+            "RAISE EXCEPTION 'trades_cycle_fits' USING ERRCODE = 'check_violation'; END IF; RETURN NEW; END $$"
         )
 
 
@@ -89,12 +89,12 @@ def rebuild_on_sqlite() -> None:
         ("idempotency_keys", create_idempotency_keys, KEY_COLUMNS),
         ("accounts", create_accounts, ACCOUNT_COLUMNS),
     ):
-        op.execute(f"CREATE TEMPORARY TABLE put_aside AS SELECT * FROM {name}")
+        op.execute(f"CREATE TEMPORARY TABLE put_aside AS SELECT * FROM {name}")  # noqa: S608 - a name of this file
         op.drop_table(name)
         create()
         kept = ", ".join(f'"{column}"' for column in columns)
         values = ", ".join(f"'{NEW_VALUES[column]}'" if column in NEW_VALUES else f'"{column}"' for column in columns)
-        op.execute(f"INSERT INTO {name} ({kept}) SELECT {values} FROM put_aside")
+        op.execute(f"INSERT INTO {name} ({kept}) SELECT {values} FROM put_aside")  # noqa: S608 - the same
         op.execute("DROP TABLE put_aside")
 
 
