@@ -1,1 +1,1 @@
-"""Measuring the account: what it has done, in numbers, and whether that is any good."""
+"""What a trade may risk, and how an account did."""

@@ -67,11 +67,11 @@ def check_halt(halt: Halt | None) -> Check:
     True
     """
     if halt is None:
-        return Check("halted", True, "running", "running", "Trading is not halted.")  # noqa: FBT003 - passed
+        return Check("halted", passed=True, value="running", limit="running", detail="Trading is not halted.")
     words = (
         f"Trading is halted since {halt.at:%Y-%m-%d %H:%M} UTC ({halt.reason_code}); POST /trading/resume resumes it."
     )
-    return Check("halted", False, halt.reason_code, "running", words)  # noqa: FBT003 - passed
+    return Check("halted", passed=False, value=halt.reason_code, limit="running", detail=words)
 
 
 def check_short(side: Side, *, allowed: bool) -> Check:
@@ -86,7 +86,14 @@ def check_short(side: Side, *, allowed: bool) -> Check:
 
 
 def check_daily_loss(account: Snapshot, limit: Decimal) -> Check | None:
-    """The loss since the UTC day began, as a share of the equity then, must stay below `limit`."""
+    """The loss since the UTC day began, as a share of the equity then, must stay below `limit`.
+
+    >>> from app.domain.standing import open_snapshot
+    >>> account = open_snapshot(cash=1_000, at=datetime.fromisoformat("2026-11-21T12:00Z"))
+    >>> from dataclasses import replace
+    >>> check_daily_loss(replace(account, equity=960), Decimal("0.05")).value
+    '0.04'
+    """
     if not limit:
         return None
     loss = _loss_ppm(account.day_equity, account.equity)
@@ -95,7 +102,14 @@ def check_daily_loss(account: Snapshot, limit: Decimal) -> Check | None:
 
 
 def check_drawdown(account: Snapshot, limit: Decimal) -> Check | None:
-    """The loss since the highest equity of the run, as a share of that, must stay below `limit`."""
+    """The loss since the highest equity of the run, as a share of that, must stay below `limit`.
+
+    >>> from app.domain.standing import open_snapshot
+    >>> account = open_snapshot(cash=1_000, at=datetime.fromisoformat("2026-11-21T12:00Z"))
+    >>> from dataclasses import replace
+    >>> check_drawdown(replace(account, equity=700), Decimal("0.25")).passed
+    False
+    """
     if not limit:
         return None
     loss = _loss_ppm(account.peak_equity, account.equity)
@@ -104,7 +118,17 @@ def check_drawdown(account: Snapshot, limit: Decimal) -> Check | None:
 
 
 def check_cooldown(account: Snapshot, losses: int, pause: timedelta, now: datetime) -> Check | None:
-    """After `losses` losses in a row nothing is opened for `pause`."""
+    """After `losses` losses in a row nothing is opened for `pause`.
+
+    >>> from app.domain.standing import open_snapshot
+    >>> account = open_snapshot(cash=1_000, at=datetime.fromisoformat("2026-11-21T12:00Z"))
+    >>> from dataclasses import replace
+    >>> lost = replace(account, losses_in_a_row=3, last_loss_at=account.at)
+    >>> check_cooldown(lost, 3, timedelta(hours=1), account.at).passed
+    False
+    >>> check_cooldown(lost, 3, timedelta(hours=1), account.at + timedelta(hours=1)).passed
+    True
+    """
     if not losses or not pause:
         return None
     row, last = account.losses_in_a_row, account.last_loss_at
@@ -117,7 +141,14 @@ def check_cooldown(account: Snapshot, losses: int, pause: timedelta, now: dateti
 
 
 def check_trades(account: Snapshot, limit: int) -> Check | None:
-    """A UTC day has at most `limit` fills of decisions before its entries end."""
+    """A UTC day has at most `limit` fills of decisions before its entries end.
+
+    >>> from app.domain.standing import open_snapshot
+    >>> account = open_snapshot(cash=1_000, at=datetime.fromisoformat("2026-11-21T12:00Z"))
+    >>> from dataclasses import replace
+    >>> check_trades(replace(account, trades_today=5), 5).passed
+    False
+    """
     if not limit:
         return None
     count = account.trades_today
@@ -126,7 +157,13 @@ def check_trades(account: Snapshot, limit: int) -> Check | None:
 
 
 def check_positions(account: Snapshot, symbol: str, limit: int) -> Check | None:
-    """At most `limit` positions are open at once, that of `symbol` included."""
+    """At most `limit` positions are open at once, that of `symbol` included.
+
+    >>> from app.domain.standing import open_snapshot
+    >>> account = open_snapshot(cash=1_000, at=datetime.fromisoformat("2026-11-21T12:00Z"))
+    >>> check_positions(account, "BTCUSDT", 1).value
+    '1'
+    """
     if not limit:
         return None
     count = len({*account.portfolio.positions, symbol})
@@ -135,7 +172,11 @@ def check_positions(account: Snapshot, symbol: str, limit: int) -> Check | None:
 
 
 def check_price_band(price: int, close: int, limit_percent: Decimal) -> Check | None:
-    """The quote must be within `limit_percent` of the last close."""
+    """The quote must be within `limit_percent` of the last close.
+
+    >>> check_price_band(104, 100, Decimal(5)).value
+    '4'
+    """
     if not limit_percent:
         return None
     distance, limit = _ceil(abs(price - close) * PPM, close), to_ppm(limit_percent / _PERCENT)
@@ -147,7 +188,11 @@ def check_price_band(price: int, close: int, limit_percent: Decimal) -> Check | 
 
 
 def check_model_age(age: timedelta | None, maximum_age: timedelta) -> Check | None:
-    """A model must not be older than twice `maximum_age`; None says nothing, too: its age is not known."""
+    """A model must not be older than twice `maximum_age`; None says nothing, too: its age is not known.
+
+    >>> check_model_age(timedelta(days=15), timedelta(days=7)).passed
+    False
+    """
     if age is None:
         return None
     limit = OLDEST_MODEL_AGES * maximum_age
@@ -156,7 +201,11 @@ def check_model_age(age: timedelta | None, maximum_age: timedelta) -> Check | No
 
 
 def check_stop(distances: Sequence[int], price: int) -> Check:
-    """Protective orders must be away from the entry price, and above zero."""
+    """Protective orders must be away from the entry price, and above zero.
+
+    >>> check_stop([4], price=100).passed, check_stop([0], price=100).passed
+    (True, False)
+    """
     if passed := min(distances) > 0 and max(distances) < price:
         words = f"The protective orders are {' and '.join(map(plain, distances))} from the quote."
     else:
@@ -168,20 +217,36 @@ def check_stop(distances: Sequence[int], price: int) -> Check:
 
 
 def check_cash(budget: int, lot: int, price: int) -> Check:
-    """What the order may spend must buy one lot at the quote."""
+    """What the order may spend must buy one lot at the quote.
+
+    >>> check_cash(budget=99, lot=UNITS, price=100).passed
+    False
+    """
     least = _ceil(lot * price, UNITS)
     words = f"The order may spend {plain(budget)}; one lot of {plain(lot)} costs {plain(least)}."
     return Check("insufficient_cash", budget >= least, plain(budget), plain(least), words)
 
 
 def cap_symbol_exposure(budget: int, account: Snapshot, symbol: str, limit: Decimal) -> tuple[Check | None, int]:
-    """The position of one symbol is worth at most `limit` of the equity; returns what is left of `budget`, too."""
+    """The position of one symbol is worth at most `limit` of the equity; returns what is left of `budget`, too.
+
+    >>> from app.domain.standing import open_snapshot
+    >>> account = open_snapshot(cash=1_000, at=datetime.fromisoformat("2026-11-21T12:00Z"))
+    >>> cap_symbol_exposure(900, account, "BTCUSDT", Decimal("0.5"))[1]
+    500
+    """
     held = abs(_exposure(account, symbol))
     return _cap_exposure("max_symbol_exposure", f"of {symbol}", budget, held, account.equity, limit)
 
 
 def cap_gross_exposure(budget: int, account: Snapshot, limit: Decimal) -> tuple[Check | None, int]:
-    """All positions together are worth at most `limit` of the equity; returns what is left of `budget`, too."""
+    """All positions together are worth at most `limit` of the equity; returns what is left of `budget`, too.
+
+    >>> from app.domain.standing import open_snapshot
+    >>> account = open_snapshot(cash=1_000, at=datetime.fromisoformat("2026-11-21T12:00Z"))
+    >>> cap_gross_exposure(900, account, Decimal("0.5"))[1]
+    500
+    """
     held = sum(abs(_exposure(account, symbol)) for symbol in account.portfolio.symbols())
     return _cap_exposure("max_gross_exposure", "of all symbols", budget, held, account.equity, limit)
 
@@ -204,7 +269,11 @@ def cap_volume(budget: int, price: int, volume: int, limit: Decimal) -> tuple[Ch
 
 
 def check_notional(budget: int, minimum: int) -> Check:
-    """What is left of the order must be worth the least that the exchange takes."""
+    """What is left of the order must be worth the least that the exchange takes.
+
+    >>> check_notional(budget=4, minimum=5).passed
+    False
+    """
     words = f"The order is worth {plain(budget)} at most; the exchange asks for {plain(minimum)}."
     return Check("below_minimum_notional", budget >= minimum, plain(budget), plain(minimum), words)
 

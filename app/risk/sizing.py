@@ -167,6 +167,13 @@ def find_share(rule: SizingRule, basis: Basis) -> int | None:
     """The share that `rule` gives an entry, in ppm: of the available cash for a fixed fraction, else of the equity.
 
     None where it cannot be computed.
+
+    >>> from app.domain.signal import Edge
+    >>> said = Prediction(Signal.BUY, {}, "forest-1", 0.0, Edge.NONE)
+    >>> find_share(SizingRule(), Basis(Side.BUY, said, price=100))
+    250000
+    >>> find_share(SizingRule(SizingMethod.KELLY), Basis(Side.BUY, said, price=100)) is None
+    True
     """
     prediction = basis.prediction
     match rule.method:
@@ -193,11 +200,16 @@ def size_entry(rule: SizingRule, basis: Basis, equity: int, available: int) -> t
         basis: What they are sized by.
         equity: The account's equity in 1e-8 quote units.
         available: Its cash that no short holds, in 1e-8 quote units; never is more than that spent.
+
+    >>> from app.domain.signal import Edge
+    >>> said = Prediction(Signal.BUY, {}, "forest-1", 0.0, Edge.NONE)
+    >>> size_entry(SizingRule(), Basis(Side.BUY, said, price=100), equity=900, available=800)[1]
+    200
     """
     share, whole = find_share(rule, basis), max(available, 0)
     if share is None:
         words = f"SIZING={rule.method} cannot say how much to spend: it needs {_NEEDS[rule.method]}."
-        return Check("size_unknown", False, "unknown", plain(whole), words), 0  # noqa: FBT003 - passed
+        return Check("size_unknown", passed=False, value="unknown", limit=plain(whole), detail=words), 0
     base, name = (whole, "available cash") if rule.method is SizingMethod.FIXED_FRACTION else (equity, "equity")
     wanted = max(base, 0) * share // PPM
     budget = min(wanted, whole)

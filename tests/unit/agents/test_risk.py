@@ -37,7 +37,7 @@ ENTRY_CODES = [
     *("max_open_positions", "price_band", "model_too_old", "size_unknown", "insufficient_cash"),
     *("max_symbol_exposure", "max_gross_exposure", "volume_share", "below_minimum_notional"),
 ]
-BREAKING_EVERYTHING = {
+BREAKING_EVERYTHING: dict[str, Any] = {
     "day_equity": 20_000 * UNITS,
     "peak_equity": 40_000 * UNITS,
     "losses_in_a_row": 9,
@@ -82,7 +82,7 @@ def test_review_entry_runs_every_check_in_order_and_spends_a_quarter_of_the_cash
     assert codes(found) == ENTRY_CODES
     assert all(check.passed for check in found.checks)
     assert (found.budget, found.quantity_cap) == (2_500 * UNITS, 100 * UNITS)
-    assert (found.stop_distance, found.target_distance, found.trail_fraction) == (0, 0, 0)
+    assert (found.stop_distance, found.target_distance, found.trail_fraction) == (0, 0, Decimal(0))
     assert found.reason == "BUY may spend 2500 USDT, fee included."
 
 
@@ -178,7 +178,8 @@ def test_review_many_limits_broken_shows_all_and_names_the_first() -> None:
 
 
 def test_review_limits_of_zero_run_no_check() -> None:
-    off = LimitRules(*[Decimal(0)] * 5, 0, 0, 0, 0, Decimal(0))
+    none = Decimal(0)
+    off = LimitRules(none, none, none, none, none, 0, 0, 0, 0, none)
     found = review(make_agent(limits=off), account=make_account(**BREAKING_EVERYTHING), market=make_market("150"))
     assert codes(found) == [
         *(
@@ -352,6 +353,6 @@ def test_make_risk_hands_every_setting_to_its_rule() -> None:
     )
     agent = make_risk(settings)
     assert agent._sizing == SizingRule(SizingMethod.KELLY, *parts[:4])
-    assert agent._limits == LimitRules(*parts[4:9], 4, 5, 6, 7, parts[9], 8 * DAY)
+    assert agent._limits == LimitRules(parts[4], parts[5], parts[6], parts[7], parts[8], 4, 5, 6, 7, parts[9], 8 * DAY)
     assert agent._protection == ProtectionRule(StopRule.TRAILING_STOP, Decimal(9), Decimal(10))
     assert agent._allow_short
