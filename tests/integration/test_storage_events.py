@@ -126,8 +126,9 @@ async def test_reader_by_last_number_misses_nothing_of_two_processes(database_ur
             *(SqlEvents(database).append([make_event(index)]) for database in (one, two) for index in range(40))
         )
         reader, seen = SqlEvents(third), list[int]()
-        while not (writing.done() and await reader.last_sequence() == len(seen)):
-            seen += [event.sequence for event in await reader.load_after(seen[-1] if seen else 0, 7)]
+        async with asyncio.timeout(10):
+            while len(seen) < 80:
+                seen += [event.sequence for event in await reader.load_after(seen[-1] if seen else 0, 7)]
         await writing
 
     assert seen == list(range(1, 81))
