@@ -58,8 +58,11 @@ class EventRelay(Protocol):
         """A place for one reader; raises `NotReadyError` (`too_many_streams`)."""
         ...
 
-    def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event]:
-        """Events after a sequence, or from now on, oldest first, until the service stops or the reader is too slow."""
+    def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event | None]:
+        """Events after a sequence, or from now on, oldest first, until the service stops or the reader is too slow.
+
+        None comes where nothing has for a while.
+        """
         ...
 
     def end_streams(self) -> None:

@@ -21,6 +21,9 @@ MAXIMUM_STREAMS = 20
 MAXIMUM_BEHIND = 1_000
 """How many events a reader who had caught up may fall behind before the stream is ended."""
 
+IDLE_SECONDS = 15.0
+"""How long a stream says nothing at most."""
+
 _POLL_SECONDS = 1.0
 _PAGE = 100
 _FILE_PAGE = 500
@@ -95,9 +98,10 @@ class EventRelay:
         finally:
             self._streams -= 1
 
-    async def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event]:
+    async def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event | None]:
         """Events that are wanted, oldest first and without an end: those after a sequence, or from now on.
 
+        None comes where nothing has for `IDLE_SECONDS`, so that a connection can be kept alive.
         It ends when the service stops, and where a reader who had caught up falls too far behind.
         """
         newest = await self._events.last_sequence()
@@ -112,16 +116,23 @@ class EventRelay:
             if len(page) < _PAGE:
                 position = max(position, seen, *(event.sequence for event in page))
                 caught_up = True
-                await self._wait_beyond(position)
+                if not await self._has_news_beyond(position):
+                    yield None
             else:
                 position = page[-1].sequence
                 if caught_up and self._newest - position > MAXIMUM_BEHIND:
                     log.warning("events.reader_too_slow", sequence=position, newest=self._newest)
                     return
 
-    async def _wait_beyond(self, sequence: int) -> None:
-        while self._newest <= sequence and not self._streams_ended:
-            await self._news.wait()
+    async def _has_news_beyond(self, sequence: int) -> bool:
+        """Wait for something after `sequence`, or for the end; False when it did not come in time."""
+        try:
+            async with asyncio.timeout(IDLE_SECONDS):
+                while self._newest <= sequence and not self._streams_ended:
+                    await self._news.wait()
+        except TimeoutError:
+            return False
+        return True
 
     def _tell(self) -> None:
         """Wake every stream that waits."""

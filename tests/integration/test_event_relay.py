@@ -58,8 +58,9 @@ def told(path: Path) -> list[tuple[int, str]]:
 
 async def take(relay: EventRelay, after: int | None, count: int, wanted: EventFilter = ANY) -> list[Event]:
     taken: list[Event] = []
-    async with asyncio.timeout(5), aclosing(relay.follow(after, wanted)) as followed:
+    async with asyncio.timeout(20), aclosing(relay.follow(after, wanted)) as followed:
         async for event in followed:
+            assert event is not None
             taken.append(event)
             if len(taken) == count:
                 break
@@ -134,21 +135,11 @@ async def test_events_of_another_process_arrive(sqlite_url: str, tmp_path: Path)
     async with Database(sqlite_url) as database, running(database, path) as (relay, _):
         other = multiprocessing.get_context("forkserver").Process(target=_append, args=(sqlite_url, 3))
         other.start()
-        async with asyncio.timeout(20):
-            arrived = [event async for event in _first(relay, 3)]
+        arrived = await take(relay, 1, 3)
         await asyncio.to_thread(other.join)
         await until(lambda: len(told(path)) == 4)
 
     assert [event.message for event in arrived] == ["0", "1", "2"]
-
-
-async def _first(relay: EventRelay, count: int) -> AsyncIterator[Event]:
-    async with aclosing(relay.follow(1, ANY)) as followed:
-        async for event in followed:
-            yield event
-            count -= 1
-            if not count:
-                return
 
 
 async def test_follow_goes_on_after_a_sequence_through_the_past_into_what_comes(sqlite_database: Database) -> None:
@@ -183,6 +174,7 @@ async def test_reader_who_falls_behind_is_let_go_and_can_resume(
     seen: list[int] = []
     async with running(sqlite_database) as (relay, events), asyncio.timeout(10):
         async for event in relay.follow(0, ANY):
+            assert event is not None
             seen.append(event.sequence)
             if len(seen) == 2:  # it had caught up, and does not read while much happens
                 await events.append(make_events(400))
@@ -193,6 +185,14 @@ async def test_reader_who_falls_behind_is_let_go_and_can_resume(
 
     assert len(seen) < 200
     assert seen + [event.sequence for event in rest] == list(range(1, 403))
+
+
+async def test_stream_says_nothing_for_no_longer_than_the_idle_time(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(event_relay, "IDLE_SECONDS", 0.03)
+    async with running(sqlite_database) as (relay, _), aclosing(relay.follow(None, ANY)) as followed:
+        assert [await anext(followed), await anext(followed)] == [None, None]
 
 
 async def test_places_are_few_and_free_again(sqlite_database: Database) -> None:

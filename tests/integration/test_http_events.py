@@ -109,7 +109,7 @@ def test_stream_sends_the_documents_of_the_list_and_of_the_file(place: Place) ->
 def test_stream_sends_what_happens_and_resumes_without_loss_or_doubles(place: Place) -> None:
     with place.client.stream("GET", "/events/stream") as stream:
         assert stream.headers["content-type"].startswith("text/event-stream")
-        assert stream.headers["cache-control"] == "no-cache"
+        assert stream.headers["cache-control"] == "no-store"
         assert "x-request-id" in stream.headers
         place.wait_for_streams(1)
         time.sleep(0.05)
@@ -153,7 +153,9 @@ def test_reader_beyond_the_last_place_is_asked_to_come_back_and_finds_it_free_la
     assert place.read(1, **{"Last-Event-ID": "0"})[0]["type"] == "service.started"
 
 
-def test_reader_who_does_not_read_is_dropped_and_nobody_waits_for_him(place: Place) -> None:
+def test_reader_who_does_not_read_is_dropped_and_nobody_waits_for_him(
+    place: Place, capfd: pytest.CaptureFixture[str]
+) -> None:
     with socket.socket() as silent, place.client.stream("GET", "/events/stream") as stream:
         silent.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         silent.connect(("127.0.0.1", place.server.port))
@@ -165,6 +167,8 @@ def test_reader_who_does_not_read_is_dropped_and_nobody_waits_for_him(place: Pla
             place.service.happen([make_event(message="x" * 20_000)] * 40)
             parse(lines, 40)
         place.wait_for_streams(1)
+    place.wait_for_streams(0)
+    assert "Traceback" not in capfd.readouterr().out
 
 
 def test_open_stream_ends_at_once_when_the_process_is_told_to_stop(sqlite_url: str) -> None:

@@ -76,7 +76,7 @@ class FakeEvents:
     def seat(self) -> AbstractContextManager[None]:
         return nullcontext()
 
-    async def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event]:
+    async def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event | None]:
         for event in self.happened:
             if event.sequence > (after or 0) and wanted.type in (None, event.type):
                 yield event
