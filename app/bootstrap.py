@@ -31,8 +31,10 @@ from app.engine.portfolio_desk import PortfolioDesk
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import ConflictError, ServiceError
 from app.exchanges.binance import BinanceMarketDataClient
+from app.observability.event_file import EventFile
 from app.observability.metrics import Metrics
 from app.research.drift_monitor import DriftMonitor, DriftReport
+from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
@@ -100,6 +102,9 @@ class Service:
         self.jobs = SqlJobs(self.database, clock)
         self.outcomes = SqlOutcomes(self.database)
         self.models = SqlModels(self.database, clock)
+        self.event_log = SqlEvents(self.database)
+        file = EventFile(settings.event_log_file) if settings.event_log_file else None
+        self.event_relay = EventRelay(self.event_log, file, clock)
         self.strategy = ForestStrategy()
         self._new_id = new_id
         self._job_runner = JobRunner(self.jobs)
@@ -122,6 +127,7 @@ class Service:
         self._wire()
         await self.keeper.load()
         if train:
+            await self.event_relay.start(__version__)
             self._keeping = [
                 asyncio.create_task(self.keeper.keep()),
                 asyncio.create_task(self.scorer.keep(self._report_scores)),
@@ -134,6 +140,7 @@ class Service:
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
+        await self.event_relay.stop(__version__)
         if hasattr(self, "market"):
             await self.market.aclose()
         await self.database.aclose()
