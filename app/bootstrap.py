@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import structlog
 
-from app import __version__
+from app import __version__, readiness
 from app.agents.decision_making import DecisionMakingAgent, Gate
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
@@ -20,7 +20,6 @@ from app.broker.desk import Terms
 from app.choices import choose_market, describe_settings, make_risk, make_spec
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import Circumstances, CycleReport, MarketView
-from app.domain.data_quality import MAXIMUM_CLOCK_SKEW_SECONDS
 from app.domain.job import Job
 from app.domain.model import ActivationReason, Model
 from app.domain.ports import Clock, IdempotencyKey, MarketData, Selection
@@ -33,6 +32,7 @@ from app.errors import ConflictError, ServiceError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.observability.event_file import EventFile
 from app.observability.metrics import Metrics
+from app.readiness import Check, MarketProbe
 from app.research.drift_monitor import DriftMonitor, DriftReport
 from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
@@ -56,19 +56,8 @@ from ml.bundle import Bundle
 
 log = structlog.get_logger()
 
-_PROBE_SECONDS = 30.0
-_DOUBTED_PROBE_SECONDS = 5.0
 _TRACK_RECORD_DECISIONS = 10_000
 """A track record is of the newest so many decisions: reading and adding them up takes 0.2 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One named thing that has to be right for a cycle to run, and what was found."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 class Service:
@@ -96,13 +85,12 @@ class Service:
         self.clock = clock
         self.metrics = Metrics(__version__)
         self.database = Database(settings.database_url.get_secret_value())
-        self.events = SqlEvents(self.database)
-        self.ledger = SqlLedger(self.database, clock, self.events.notify)
-        self.actions = SqlActions(self.database, clock, self.events.notify)
         self.jobs = SqlJobs(self.database, clock)
         self.outcomes = SqlOutcomes(self.database)
         self.models = SqlModels(self.database, clock)
         self.event_log = SqlEvents(self.database)
+        self.ledger = SqlLedger(self.database, clock, self.event_log.notify)
+        self.actions = SqlActions(self.database, clock, self.event_log.notify)
         file = EventFile(settings.event_log_file) if settings.event_log_file else None
         self.event_relay = EventRelay(self.event_log, file, clock)
         self.strategy = ForestStrategy()
@@ -111,8 +99,7 @@ class Service:
         self._keeping: list[asyncio.Task[None]] = []
         self._ledger_error: ServiceError | None = None
         self._settings_digest = ""
-        self._probe: tuple[float, Check] | None = None
-        self._probing = asyncio.Lock()
+        self._market_probe = MarketProbe()
 
     async def start(self, *, train: bool = True) -> None:
         """Open the database and the market, and load the model; unless told not to, begin to train and to score.
@@ -247,11 +234,11 @@ class Service:
     async def checks(self) -> Sequence[Check]:
         """Every readiness check: database, ledger, market, clock and model."""
         return [
-            await self._check_database(),
-            self._check_ledger(),
-            await self._check_market(),
-            self._check_clock(),
-            self._check_model(),
+            await readiness.check_database(self.database),
+            readiness.check_ledger(self._ledger_error),
+            await self._market_probe.check(self.market),
+            readiness.check_clock(self.market),
+            readiness.check_model(self.keeper),
         ]
 
     async def health(self) -> dict[str, Any]:
@@ -341,47 +328,6 @@ class Service:
     async def _report_scores(self, count: int) -> None:
         records = await self.track_record()
         self.metrics.observe_scores(count, {record.model_id: record.log_loss for record in records})
-
-    async def _check_database(self) -> Check:
-        try:
-            await self.database.check()
-        except ServiceError as error:
-            return Check("database", ok=False, detail=error.message)
-        return Check("database", ok=True, detail=self.database.description)
-
-    def _check_ledger(self) -> Check:
-        error = self._ledger_error
-        return Check("ledger", ok=error is None, detail=error.message if error else "the books add up")
-
-    async def _check_market(self) -> Check:
-        """Whether the exchange answers; asked at most every `_PROBE_SECONDS`, sooner while it does not."""
-        async with self._probing:
-            now = asyncio.get_running_loop().time()
-            if self._probe is not None:
-                asked_at, check = self._probe
-                if now - asked_at < (_PROBE_SECONDS if check.ok else _DOUBTED_PROBE_SECONDS):
-                    return check
-            try:
-                await self.market.probe()
-                check = Check("market", ok=True, detail=f"{self.market.source} answers")
-            except ServiceError as error:
-                check = Check("market", ok=False, detail=error.message)
-            self._probe = (now, check)
-            return check
-
-    def _check_clock(self) -> Check:
-        skew = self.market.clock_skew_seconds if isinstance(self.market, BinanceMarketDataClient) else 0.0
-        if skew is None:
-            return Check("clock", ok=True, detail="not measured yet")
-        words = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the exchange"
-        return Check("clock", ok=abs(skew) <= MAXIMUM_CLOCK_SKEW_SECONDS, detail=words)
-
-    def _check_model(self) -> Check:
-        status, age = self.keeper.status, self.keeper.age
-        if age is None:
-            return Check("model", ok=False, detail=f"{status.message} ({status.progress:.0%})")
-        warning = f" It is {age.days} days old, which is too old: a new one is due." if self.keeper.is_old else ""
-        return Check("model", ok=True, detail=status.message + warning)
 
 
 def build_service(

@@ -19,12 +19,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.table import Table
 
 from app.api import schemas, track_record
-from app.bootstrap import Check, Service
+from app.bootstrap import Service
 from app.demo import DemoResult
 from app.domain.cycle import CycleReport, Trade
 from app.domain.events import Event, to_document
 from app.errors import InvalidInputError, ServiceError
 from app.model_card.content import render_markdown
+from app.readiness import Check
 from app.research.history import Download
 from app.research.track_record import TrackRecord
 
