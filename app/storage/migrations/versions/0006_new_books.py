@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from app.storage.column_types import ExactNumber, Money, RowNumber, UtcDateTime
+from app.storage.column_types import ExactNumber, Money, PackedText, RowNumber, UtcDateTime
 
 revision = "0006"
 down_revision = "0005"
@@ -160,7 +160,7 @@ def create_records() -> None:
         sa.Column("account_id", RowNumber, nullable=False),
         sa.Column("kind", sa.String(16), nullable=False),
         sa.Column("cycle_id", sa.String(64), nullable=True),
-        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("document", PackedText(), nullable=False),
         sa.Column("hash", sa.String(64), nullable=False),
         sa.CheckConstraint("(kind = 'cycle') = (cycle_id IS NOT NULL)", name=op.f("ck_records_cycle_id")),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_records_account_id")),
