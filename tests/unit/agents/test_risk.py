@@ -153,7 +153,7 @@ STOPPED = ProtectionRule(StopRule.STOP_LOSS)
 def test_review_entry_is_refused_by_the_first_check_that_fails(code: str, circumstances: dict[str, Any]) -> None:
     found = review(**circumstances)
     failed = [check for check in found.checks if not check.passed]
-    assert (found.approved, found.reason_code, found.budget) == (False, code, 0)
+    assert (found.is_entry, found.approved, found.reason_code, found.budget) == (True, False, code, 0)
     assert (failed[0].code, failed[0].detail) == (found.reason_code, found.reason)
     assert [one.replace("size_zero", "size_unknown") for one in codes(found)][:10] == ENTRY_CODES[:10]
 
