@@ -32,6 +32,7 @@ ENV PATH=/opt/venv/bin:$PATH \
     HOST=0.0.0.0 \
     PORT=8000 \
     DATABASE_URL=sqlite:////data/trading.db \
+    EVENT_LOG_FILE=/data/events.jsonl \
     MODEL_PATH=/models
 USER 10001:10001
 VOLUME ["/data", "/models"]

@@ -5,32 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import structlog
 
-from app import __version__
+from app import __version__, readiness
 from app.agents.decision_making import DecisionMakingAgent, Gate
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
-from app.broker.paper import Costs, PaperBroker
-from app.choices import choose_market, make_spec
+from app.broker.desk import Terms
+from app.choices import choose_market, describe_settings, make_risk, make_spec
 from app.domain.candle import Candle, Interval
-from app.domain.cycle import CycleReport, MarketView
-from app.domain.data_quality import MAXIMUM_CLOCK_SKEW_SECONDS
+from app.domain.cycle import Circumstances, CycleReport, MarketView
 from app.domain.job import Job
 from app.domain.model import ActivationReason, Model
-from app.domain.ports import Clock, IdempotencyKey, MarketData
+from app.domain.ports import Clock, IdempotencyKey, MarketData, Selection
 from app.domain.signal import Prediction
+from app.domain.standing import RunKey
 from app.engine.clocks import SystemClock
+from app.engine.portfolio_desk import PortfolioDesk
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import ConflictError, ServiceError
 from app.exchanges.binance import BinanceMarketDataClient
+from app.observability.event_file import EventFile
 from app.observability.metrics import Metrics
+from app.readiness import Check, MarketProbe
 from app.research.drift_monitor import DriftMonitor, DriftReport
+from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
@@ -38,8 +42,10 @@ from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
 from app.settings import Settings
+from app.storage.actions import SqlActions
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
+from app.storage.events import SqlEvents
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
 from app.storage.models import SqlModels
@@ -50,19 +56,8 @@ from ml.bundle import Bundle
 
 log = structlog.get_logger()
 
-_PROBE_SECONDS = 30.0
-_DOUBTED_PROBE_SECONDS = 5.0
 _TRACK_RECORD_DECISIONS = 10_000
 """A track record is of the newest so many decisions: reading and adding them up takes 0.2 s."""
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One named thing that has to be right for a cycle to run, and what was found."""
-
-    name: str
-    ok: bool
-    detail: str
 
 
 class Service:
@@ -82,6 +77,7 @@ class Service:
     engine: TradingEngine
     scorer: Scorer
     drift: DriftMonitor
+    portfolio: PortfolioDesk
     _monitoring: MarketMonitoringAgent
 
     def __init__(self, settings: Settings, clock: Clock, new_id: Callable[[], str]) -> None:
@@ -89,17 +85,21 @@ class Service:
         self.clock = clock
         self.metrics = Metrics(__version__)
         self.database = Database(settings.database_url.get_secret_value())
-        self.ledger = SqlLedger(self.database, clock)
         self.jobs = SqlJobs(self.database, clock)
         self.outcomes = SqlOutcomes(self.database)
         self.models = SqlModels(self.database, clock)
+        self.event_log = SqlEvents(self.database)
+        self.ledger = SqlLedger(self.database, clock, self.event_log.notify)
+        self.actions = SqlActions(self.database, clock, self.event_log.notify)
+        file = EventFile(settings.event_log_file) if settings.event_log_file else None
+        self.event_relay = EventRelay(self.event_log, file, clock)
         self.strategy = ForestStrategy()
         self._new_id = new_id
         self._job_runner = JobRunner(self.jobs)
         self._keeping: list[asyncio.Task[None]] = []
         self._ledger_error: ServiceError | None = None
-        self._probe: tuple[float, Check] | None = None
-        self._probing = asyncio.Lock()
+        self._settings_digest = ""
+        self._market_probe = MarketProbe()
 
     async def start(self, *, train: bool = True) -> None:
         """Open the database and the market, and load the model; unless told not to, begin to train and to score.
@@ -114,6 +114,7 @@ class Service:
         self._wire()
         await self.keeper.load()
         if train:
+            await self.event_relay.start(__version__)
             self._keeping = [
                 asyncio.create_task(self.keeper.keep()),
                 asyncio.create_task(self.scorer.keep(self._report_scores)),
@@ -126,9 +127,15 @@ class Service:
         for task in self._keeping:
             task.cancel()
         await asyncio.gather(*self._keeping, return_exceptions=True)
+        await self.event_relay.stop(__version__)
         if hasattr(self, "market"):
             await self.market.aclose()
         await self.database.aclose()
+
+    @property
+    def key(self) -> RunKey:
+        """Whose books cycles are booked in."""
+        return RunKey(self.market.source, name=self.settings.run_name)
 
     async def run_cycle(
         self, symbol: str, interval: Interval, key: IdempotencyKey | None = None
@@ -227,11 +234,11 @@ class Service:
     async def checks(self) -> Sequence[Check]:
         """Every readiness check: database, ledger, market, clock and model."""
         return [
-            await self._check_database(),
-            self._check_ledger(),
-            await self._check_market(),
-            self._check_clock(),
-            self._check_model(),
+            await readiness.check_database(self.database),
+            readiness.check_ledger(self._ledger_error),
+            await self._market_probe.check(self.market),
+            readiness.check_clock(self.market),
+            readiness.check_model(self.keeper),
         ]
 
     async def health(self) -> dict[str, Any]:
@@ -254,19 +261,20 @@ class Service:
         if isinstance(self.market, BinanceMarketDataClient):
             state["exchange"] = {"host": self.market.active_host, "clock_skew_seconds": self.market.clock_skew_seconds}
         with suppress(ServiceError):
-            newest = (await self.ledger.list_cycles(limit=1, source=self.market.source)).items
+            newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
             state["last_cycle"] = _describe_cycle(newest[0]) if newest else None
         return state
 
     async def _open_books(self) -> None:
         try:
-            await self.ledger.open_account(self.market.source, self.settings.initial_cash)
+            self._settings_digest = await self.ledger.keep_settings(describe_settings(self.settings))
+            await self.ledger.open_account(self.key, self.settings.initial_cash)
         except ServiceError as error:
             if error.code != "ledger_mismatch":
                 raise
             self._ledger_error = error
         await self.jobs.interrupt_running()
-        newest = (await self.ledger.list_cycles(limit=1, source=self.market.source)).items
+        newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
         self.metrics.set_last_cycle(newest[0].finished_at if newest else None)
 
     def _wire(self) -> None:
@@ -288,16 +296,28 @@ class Service:
             spec.maximum_age,
             lambda model_id: self.outcomes.load_scored(self.market.source, model_id, _TRACK_RECORD_DECISIONS),
         )
-        broker = PaperBroker(Costs(settings.fee_bps, settings.slippage_bps), settings.order_cash_fraction)
+        terms = Terms(settings.fee_bps, settings.slippage_bps, settings.max_volume_share, settings.allow_short)
         seats = Seats(
             self._monitoring,
             DecisionMakingAgent(
                 self.strategy,
                 Gate(settings.min_confidence, settings.require_edge, settings.require_positive_return),
             ),
-            ExecutionAgent(self.ledger, broker, self.clock),
+            ExecutionAgent(self.ledger, terms, make_risk(settings), self.clock),
         )
-        self.engine = TradingEngine(self.market.source, seats, self.ledger, self.clock, self._new_id)
+        self.engine = TradingEngine(self.key, seats, self.ledger, self.clock, self._new_id, self._circumstances)
+        self.portfolio = PortfolioDesk(
+            self.key, self._monitoring, self.ledger, self.actions, terms, settings.default_interval, self._new_id
+        )
+
+    def _circumstances(self) -> Circumstances:
+        return Circumstances(
+            model_sha256=self.strategy.card["sha256"],
+            settings_digest=self._settings_digest,
+            code_version=__version__,
+            seed=self.settings.simulated_seed,
+            model_age=self.keeper.age,
+        )
 
     def _model_taken(self, bundle: Bundle) -> None:
         self.metrics.set_model(bundle.trained_at)
@@ -308,47 +328,6 @@ class Service:
     async def _report_scores(self, count: int) -> None:
         records = await self.track_record()
         self.metrics.observe_scores(count, {record.model_id: record.log_loss for record in records})
-
-    async def _check_database(self) -> Check:
-        try:
-            await self.database.check()
-        except ServiceError as error:
-            return Check("database", ok=False, detail=error.message)
-        return Check("database", ok=True, detail=self.database.description)
-
-    def _check_ledger(self) -> Check:
-        error = self._ledger_error
-        return Check("ledger", ok=error is None, detail=error.message if error else "the books add up")
-
-    async def _check_market(self) -> Check:
-        """Whether the exchange answers; asked at most every `_PROBE_SECONDS`, sooner while it does not."""
-        async with self._probing:
-            now = asyncio.get_running_loop().time()
-            if self._probe is not None:
-                asked_at, check = self._probe
-                if now - asked_at < (_PROBE_SECONDS if check.ok else _DOUBTED_PROBE_SECONDS):
-                    return check
-            try:
-                await self.market.probe()
-                check = Check("market", ok=True, detail=f"{self.market.source} answers")
-            except ServiceError as error:
-                check = Check("market", ok=False, detail=error.message)
-            self._probe = (now, check)
-            return check
-
-    def _check_clock(self) -> Check:
-        skew = self.market.clock_skew_seconds if isinstance(self.market, BinanceMarketDataClient) else 0.0
-        if skew is None:
-            return Check("clock", ok=True, detail="not measured yet")
-        words = f"{abs(skew):.1f} s {'ahead of' if skew > 0 else 'behind'} the exchange"
-        return Check("clock", ok=abs(skew) <= MAXIMUM_CLOCK_SKEW_SECONDS, detail=words)
-
-    def _check_model(self) -> Check:
-        status, age = self.keeper.status, self.keeper.age
-        if age is None:
-            return Check("model", ok=False, detail=f"{status.message} ({status.progress:.0%})")
-        warning = f" It is {age.days} days old, which is too old: a new one is due." if self.keeper.is_old else ""
-        return Check("model", ok=True, detail=status.message + warning)
 
 
 def build_service(

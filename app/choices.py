@@ -25,6 +25,22 @@ from ml.labels import LabelRule
 
 log = structlog.get_logger()
 
+_OF_THE_MACHINE = {
+    "allow_keyless",
+    "allowed_hosts",
+    "api_key",
+    "binance_base_url",
+    "binance_fallback_url",
+    "cors_origins",
+    "database_url",
+    "host",
+    "log_format",
+    "log_level",
+    "model_path",
+    "port",
+    "training_backend",
+}
+
 
 async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metrics: Metrics) -> MarketData:
     """The market that `MARKET_SOURCE` names; with auto, the simulated one where no Binance host answers."""
@@ -108,3 +124,8 @@ def make_risk(settings: Settings) -> RiskAgent:
         ProtectionRule(settings.stop_rule, settings.stop_atr_multiple, settings.take_profit_atr_multiple),
         allow_short=settings.allow_short,
     )
+
+
+def describe_settings(settings: Settings) -> dict[str, object]:
+    """The settings that a cycle depends on, as plain JSON: no secrets, and nothing about the machine it runs on."""
+    return settings.model_dump(mode="json", exclude=_OF_THE_MACHINE)

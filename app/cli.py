@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,6 +19,8 @@ from app import __version__, terminal
 from app.bootstrap import Service, build_service
 from app.demo import run_demo
 from app.domain.candle import Interval
+from app.domain.events import Event, EventFilter, EventType
+from app.domain.ports import Selection
 from app.engine.runner import run_every
 from app.errors import ConfigurationError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.logging import configure_logging
@@ -38,6 +40,7 @@ app = typer.Typer(
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
 SymbolOption = Annotated[str | None, typer.Option(help="The symbol, such as BTCUSDT; DEFAULT_SYMBOL when not given.")]
 
+_FOLLOW_SECONDS = 1.0
 _DOWNLOADED_BY_DEFAULT = timedelta(days=30)
 _CALLER_IS_WRONG = (ConfigurationError, InvalidInputError, NotFoundError)
 
@@ -126,8 +129,41 @@ def trades(
 
     async def show() -> None:
         async with _books(settings) as service:
-            page = await service.ledger.list_trades(limit=limit, symbol=symbol)
+            page = await service.ledger.list_trades(limit=limit, wanted=Selection(symbol))
         terminal.print_trades(page.items, as_json=as_json)
+
+    asyncio.run(show())
+
+
+@app.command()
+def logs(
+    kind: Annotated[EventType | None, typer.Option("--type", help="Only this type.")] = None,
+    symbol: Annotated[str | None, typer.Option(help="Only this symbol, such as BTCUSDT.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only what happened at this date or time, UTC, or later.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many of the newest.")] = 20,
+    follow: Annotated[bool, typer.Option("--follow", help="Go on with what happens, until Ctrl-C.")] = False,  # noqa: FBT002
+    as_json: Annotated[bool, typer.Option("--json", help="Print each event as JSON on a line.")] = False,  # noqa: FBT002
+) -> None:
+    """Print the newest events of the database, the oldest of them first, whether or not a server is running."""
+    settings = load_settings()
+    _quiet(settings)
+    if symbol is not None:
+        _check_symbols((symbol,))
+    wanted = EventFilter(kind, symbol, _parse_moment(since, "--since"))
+
+    async def show() -> None:
+        async with _books(settings) as service:
+            events: Sequence[Event] = (await service.event_log.list(wanted, limit=limit)).items[::-1]
+            last = 0
+            while True:
+                for event in events:
+                    terminal.print_event(event, as_json=as_json)
+                    last = event.sequence
+                if not follow:
+                    return
+                if not events:
+                    await asyncio.sleep(_FOLLOW_SECONDS)
+                events = await service.event_log.load_after(last, limit, wanted)
 
     asyncio.run(show())
 

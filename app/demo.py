@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from app.bootstrap import Service, build_service
 from app.domain.candle import Interval
 from app.domain.cycle import Trade
+from app.domain.money import from_units
 from app.domain.order import Side
 from app.engine.clocks import SimulatedClock
 from app.setting_kinds import MarketSource
@@ -104,7 +105,7 @@ async def _summarise(service: Service, card: dict[str, Any], cycles: int) -> Dem
         cursor = page.next_cursor
         if cursor is None:
             break
-    portfolio = await service.ledger.load_portfolio(service.market.source)
+    portfolio = (await service.ledger.load_standing(service.key)).portfolio
     view, _, _ = await service.latest_market(symbol)
     return DemoResult(
         seed=service.settings.simulated_seed,
@@ -113,7 +114,7 @@ async def _summarise(service: Service, card: dict[str, Any], cycles: int) -> Dem
         cycles=cycles,
         trades=tuple(reversed(trades)),
         initial_cash=service.settings.initial_cash,
-        cash=portfolio.cash,
-        position=portfolio.quantity(symbol),
+        cash=from_units(portfolio.cash),
+        position=from_units(portfolio.holding(symbol)),
         price=view.price,
     )

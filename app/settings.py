@@ -244,6 +244,10 @@ class Settings(BaseSettings):
     database_url: SecretStr = Field(
         SecretStr("sqlite:///./trading.db"), description="sqlite:///PATH, or postgresql://USER:PASSWORD@HOST/NAME."
     )
+    event_log_file: Path | None = Field(
+        Path("events.jsonl"),
+        description="A file that every event is written to as well, a line of JSON each; empty switches it off.",
+    )
     log_level: LogLevel = Field(LogLevel.INFO, description="DEBUG, INFO, WARNING or ERROR.")
     log_format: LogFormat = Field(LogFormat.CONSOLE, description="console (for people) or json (a line each).")
     host: str = Field("127.0.0.1", description="The address to listen on; any but a loopback one needs API_KEY.")
@@ -294,6 +298,18 @@ class Settings(BaseSettings):
     def _named_folder(cls, value: object) -> object:
         if value == "":
             raise ValueError("must name a folder")
+        return value
+
+    @field_validator("event_log_file", mode="before")
+    @classmethod
+    def _empty_file_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("event_log_file")
+    @classmethod
+    def _named_file(cls, value: Path | None) -> Path | None:
+        if value is not None and value.name in ("", ".."):
+            raise ValueError("must name a file, such as events.jsonl")
         return value
 
     @field_validator("database_url")

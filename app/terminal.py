@@ -19,11 +19,13 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn
 from rich.table import Table
 
 from app.api import schemas, track_record
-from app.bootstrap import Check, Service
+from app.bootstrap import Service
 from app.demo import DemoResult
 from app.domain.cycle import CycleReport, Trade
+from app.domain.events import Event, to_document
 from app.errors import InvalidInputError, ServiceError
 from app.model_card.content import render_markdown
+from app.readiness import Check
 from app.research.history import Download
 from app.research.track_record import TrackRecord
 
@@ -97,6 +99,15 @@ def print_trades(trades: Sequence[Trade], *, as_json: bool) -> None:
         _plain("No trades yet.")
     else:
         _print(_trade_table(trades))
+
+
+def print_event(event: Event, *, as_json: bool) -> None:
+    """One event: a line for people, or its JSON on a line."""
+    if as_json:
+        _print_json_text(json.dumps(to_document(event), ensure_ascii=False).encode())
+    else:
+        about = f"{event.symbol}  " if event.symbol else ""
+        _plain(f"{event.at:%Y-%m-%d %H:%M:%SZ}  {event.type.value:<17}  {about}{event.message}")
 
 
 def print_card(card: dict[str, Any], *, as_json: bool) -> None:

@@ -44,11 +44,11 @@ class DecisionMakingAgent:
         """The model in use; raises `NotReadyError` while there is none, before anything is fetched."""
         return self._strategy.model_id
 
-    def decide(self, observation: Observation) -> Decision:
-        """What to do about `observation`; raises what `Strategy.predict` raises."""
+    def decide(self, observation: Observation) -> tuple[Decision, Prediction]:
+        """What to do about `observation`, and the prediction behind it; raises what `Strategy.predict` raises."""
         prediction = self._strategy.predict(observation.snapshot.candles)
         action, reason_code, reason = self._judge(prediction)
-        return Decision(
+        decision = Decision(
             action=action,
             confidence=prediction.confidence,
             probabilities=prediction.probabilities,
@@ -59,6 +59,7 @@ class DecisionMakingAgent:
             edge=prediction.edge,
             drift=prediction.drift,
         )
+        return decision, prediction
 
     def _judge(self, prediction: Prediction) -> tuple[Signal, str, str]:
         gate, signal = self._gate, prediction.signal

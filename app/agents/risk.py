@@ -13,7 +13,7 @@ from app.domain.money import plain, to_units
 from app.domain.order import Check, Side
 from app.domain.risk import SizingMethod, StopRule
 from app.domain.signal import Prediction
-from app.domain.standing import Snapshot, Standing
+from app.domain.standing import Halt, Snapshot, Standing
 from app.risk import limits as rules
 from app.risk.limits import LimitRules
 from app.risk.protection import Distances, ProtectionRule, atr_distance, measure_distances, to_price
@@ -44,7 +44,6 @@ class Review:
         stop_distance: How far from the entry price its stop-loss is, in 1e-8 quote units; 0 for none.
         target_distance: How far from the entry price its profit is taken, in 1e-8 quote units; 0 for never.
         trail_fraction: How far its trailing stop stays from the best price, a fraction; 0 for none.
-        halt: Whether equity has fallen to the drawdown limit while trading is not halted: halt it now.
     """
 
     is_entry: bool
@@ -57,7 +56,6 @@ class Review:
     stop_distance: int = 0
     target_distance: int = 0
     trail_fraction: Decimal = Decimal(0)
-    halt: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +80,7 @@ class _Order:
 
 
 class RiskAgent:
-    """Sizes entries and holds them to the limits; exits meet the halt and the price band only.
+    """Sizes entries and holds them to the limits; exits meet the price band only, so that nothing keeps anybody in.
 
     Args:
         sizing: How much an entry may spend.
@@ -134,12 +132,16 @@ class RiskAgent:
             )
             review = Review(is_entry=False, approved=False, reason_code="already_in_position", reason=words)
         else:
-            checks = (rules.check_halt(standing.halt), self._check_band(order))
             words = f"{side} closes the whole position, {plain(abs(held))} {base}."
-            review = _conclude(checks, words, is_entry=False)
-        drawdown = rules.check_drawdown(account, self._limits.max_drawdown)
-        is_broken = drawdown is not None and not drawdown.passed
-        return replace(review, halt=is_broken and standing.halt is None)
+            review = _conclude((self._check_band(order),), words, is_entry=False)
+        return review
+
+    def find_halt(self, standing: Standing, now: datetime) -> Halt | None:
+        """The halt that an account is due whose equity has fallen to the drawdown limit, None where it is not."""
+        drawdown = rules.check_drawdown(standing.snapshot, self._limits.max_drawdown)
+        if standing.halt is not None or drawdown is None or drawdown.passed:
+            return None
+        return Halt(drawdown.code, drawdown.detail, now)
 
     def _review_entry(self, order: _Order, model_age: timedelta | None) -> Review:
         short = rules.check_short(order.side, allowed=self._allow_short)

@@ -25,7 +25,7 @@ class CrossOriginPages(CORSMiddleware):
             app,
             allow_origins=origins,
             allow_methods=("GET", "POST"),
-            allow_headers=("Content-Type", "Idempotency-Key", "X-API-Key", "X-Request-ID"),
+            allow_headers=("Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"),
             expose_headers=("Idempotency-Replayed", "Location", "Retry-After", "X-Request-ID"),
         )
 

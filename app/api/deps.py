@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Any, Protocol, cast
 
@@ -14,9 +15,10 @@ from fastapi.exceptions import RequestValidationError
 from app.api.requests import EmptyBody, text_schema
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleReport, MarketView
+from app.domain.events import Event, EventFilter
 from app.domain.job import Job
 from app.domain.model import Model
-from app.domain.ports import IdempotencyKey, Ledger
+from app.domain.ports import IdempotencyKey, Ledger, Page
 from app.domain.signal import Prediction
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
@@ -38,6 +40,33 @@ class Jobs(Protocol):
 
     async def list(self, limit: int) -> Sequence[Job]:
         """The newest `limit` jobs, newest first."""
+        ...
+
+
+class EventLog(Protocol):
+    """What happened, to be looked up."""
+
+    async def list(self, wanted: EventFilter, *, limit: int, cursor: str | None = None) -> Page[Event]:
+        """The events that are wanted, newest first; raises `InvalidInputError` (`invalid_cursor`)."""
+        ...
+
+
+class EventRelay(Protocol):
+    """What happens, to be followed."""
+
+    def seat(self) -> AbstractContextManager[None]:
+        """A place for one reader; raises `NotReadyError` (`too_many_streams`)."""
+        ...
+
+    def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event | None]:
+        """Events after a sequence, or from now on, oldest first, until the service stops or the reader is too slow.
+
+        None comes where nothing has for a while.
+        """
+        ...
+
+    def end_streams(self) -> None:
+        """Let every stream end."""
         ...
 
 
@@ -81,6 +110,16 @@ class Service(Protocol):
     @property
     def jobs(self) -> Jobs:
         """Long work."""
+        ...
+
+    @property
+    def event_log(self) -> EventLog:
+        """What happened."""
+        ...
+
+    @property
+    def event_relay(self) -> EventRelay:
+        """What happens."""
         ...
 
     async def start(self) -> None:

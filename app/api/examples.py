@@ -25,6 +25,17 @@ TRADE: dict[str, Any] = {
     "position_after": "0.03906",
     "edge": "none",
 }
+EVENT: dict[str, Any] = {
+    "sequence": 1207,
+    "at": "2026-11-21T01:02:03.456Z",
+    "type": "trade.filled",
+    "tags": ["trade"],
+    "symbol": "BTCUSDT",
+    "action": "BUY",
+    "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
+    "message": "Bought 0.03906 at 63998.2.",
+    "data": {"quantity": "0.03906", "price": "63998.2"},
+}
 _DECISION = {
     "action": "BUY",
     "confidence": 0.47,

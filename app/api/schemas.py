@@ -91,7 +91,7 @@ class LatestMarket(Answer):
     """The market now, as a cycle would see it."""
 
     symbol: str
-    interval: Interval
+    interval: Interval | None
     source: str
     market: Market
 
@@ -130,7 +130,7 @@ class Trade(Answer):
     id: int = Field(ge=1)
     cycle_id: str
     symbol: str
-    interval: Interval
+    interval: Interval | None
     source: str = Field(description="`binance` or `simulated`.")
     side: Side
     quantity: Money = Field(description="In base units.")
@@ -176,7 +176,7 @@ class Cycle(Answer):
 
     cycle_id: str = Field(validation_alias="id")
     symbol: str
-    interval: Interval
+    interval: Interval | None
     source: str
     status: CycleStatus
     started_at: Moment
@@ -197,7 +197,7 @@ class CycleSummary(Answer):
 
     cycle_id: str = Field(validation_alias="id")
     symbol: str
-    interval: Interval
+    interval: Interval | None
     source: str
     status: CycleStatus
     started_at: Moment
@@ -271,7 +271,7 @@ class ModelCard(Answer):
     trained_at: Moment
     source: str
     symbols: list[str]
-    interval: Interval
+    interval: Interval | None
     features: list[str] = Field(description="The model's inputs, in the order that `feature_rows` take.")
     classes: list[str]
     label_rule: dict[str, Any] = Field(description="What counted as BUY and SELL in training.")

@@ -67,6 +67,7 @@ class Desk:
         self.snapshot = snapshot
         self.now = now
         self.portfolio = standing.portfolio
+        self.halt: Halt | None = None
         self.quote = to_units(snapshot.quote.price)
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
@@ -95,13 +96,19 @@ class Desk:
         trades = sum(isinstance(entry, BookedFill) and entry.decided for entry in self._entries)
         prices = {self.symbol: self.quote}
         snapshot = self._before.snapshot.followed_by(self.portfolio, prices, self.now, self._exits, trades)
-        return replace(self._before, snapshot=snapshot, orders=tuple(self._resting.values()))
+        halt = self._before.halt or self.halt
+        return replace(self._before, snapshot=snapshot, orders=tuple(self._resting.values()), halt=halt)
 
     @property
     def last_price(self) -> int:
         """The price of the newest fill of this booking, the quote before there is one."""
         prices = [to_units(entry.fill.price) for entry in self._entries if isinstance(entry, BookedFill)]
         return prices[-1] if prices else self.quote
+
+    @property
+    def last_words(self) -> str:
+        """What is said of the newest fill of this booking."""
+        return [entry.reason for entry in self._entries if isinstance(entry, BookedFill)][-1]
 
     def decided_on(self, origin: Origin) -> Candle | None:
         """The candle that an order of `origin` was decided on; a person decides on none."""
@@ -267,7 +274,6 @@ class Desk:
         reason_code: str,
         reason: str,
         checks: Sequence[Check] = (),
-        halt: Halt | None = None,
     ) -> Settlement:
         """What is to be booked."""
         numerator, denominator = self.slippage(self.snapshot.candles[-1])
@@ -290,7 +296,7 @@ class Desk:
             moved=tuple(moved.values()),
             checks=tuple(checks),
             logs=tuple(self._logs),
-            halt=halt,
+            halt=self.halt,
         )
 
     def _keep(self, order: Order) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Generic, Protocol, TypeVar
 
+from app.domain.action import ActionKind, ActionReport
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleDraft, CycleReport, Settlement, Trade
 from app.domain.instrument import Instrument
@@ -137,6 +138,49 @@ class Page(Generic[T]):
 
     items: tuple[T, ...]
     next_cursor: str | None
+
+
+class Actions(Protocol):
+    """What people do to their accounts; each is one booking.
+
+    All methods raise `StorageError` when the database cannot be read or written, and those that take an idempotency
+    key `InvalidInputError` (`idempotency_key_reused`) where it came with another request before.
+    """
+
+    async def find_replay(self, key: IdempotencyKey) -> ActionReport | None:
+        """What was done under `key`, or None."""
+        ...
+
+    async def book(
+        self,
+        key: RunKey,
+        kind: ActionKind,
+        booking_id: str,
+        words: Mapping[str, object],
+        settles: Sequence[Settle],
+        idempotency_key: IdempotencyKey | None,
+    ) -> ActionReport:
+        """Book what `settles` decide, one after another, each from where the one before left the account."""
+        ...
+
+    async def cancel(self, key: RunKey, booking_id: str, words: Mapping[str, object], order_id: str) -> ActionReport:
+        """Cancel a resting order.
+
+        Raises:
+            NotFoundError: `order_not_found`.
+            ConflictError: `order_ended`, it does not rest any more; `order_required`, it guards a short.
+        """
+        ...
+
+    async def reset(
+        self, key: RunKey, booking_id: str, cash: Decimal, idempotency_key: IdempotencyKey | None
+    ) -> ActionReport:
+        """Start a new run with `cash`; the old one stays readable, its resting orders are cancelled."""
+        ...
+
+    async def set_halt(self, key: RunKey, booking_id: str, reason: str, *, is_halted: bool) -> ActionReport:
+        """Halt or resume the runs of `key`; doing it twice changes nothing more."""
+        ...
 
 
 class Ledger(Protocol):

@@ -13,8 +13,9 @@ from app.agents.decision_making import DecisionMakingAgent
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
 from app.domain.candle import Interval
-from app.domain.cycle import CycleDraft, CycleReport, CycleStatus, Decision, LogLine, MarketView
+from app.domain.cycle import Circumstances, CycleDraft, CycleReport, CycleStatus, Decision, LogLine, MarketView
 from app.domain.ports import Clock, IdempotencyKey, Ledger
+from app.domain.standing import RunKey
 from app.errors import ConflictError, NotReadyError, ServiceError, StorageError, UpstreamError
 
 LOCK_WAIT_SECONDS = 15.0
@@ -45,17 +46,27 @@ class TradingEngine:
     """Chains market monitoring, decision and execution.
 
     Args:
-        source: The market source that the books carry.
+        key: Whose books the cycles are booked in.
         seats: The agents.
         ledger: Finds earlier cycles by their idempotency key, and keeps refused ones.
         clock: Stamps the cycle.
         new_id: Gives each cycle its id.
+        circumstances: Tells what else a cycle depends on, when it is asked.
     """
 
     lock_wait_seconds = LOCK_WAIT_SECONDS
 
-    def __init__(self, source: str, seats: Seats, ledger: Ledger, clock: Clock, new_id: Callable[[], str]) -> None:
-        self._source = source
+    def __init__(
+        self,
+        key: RunKey,
+        seats: Seats,
+        ledger: Ledger,
+        clock: Clock,
+        new_id: Callable[[], str],
+        circumstances: Callable[[], Circumstances],
+    ) -> None:
+        self._key = key
+        self._circumstances = circumstances
         self._seats = seats
         self._ledger = ledger
         self._clock = clock
@@ -106,19 +117,22 @@ class TradingEngine:
         seats.decision.require_model()
         observation = await seats.monitoring.observe(running.symbol, running.interval)
         say(running, "market_monitoring", _describe_market(observation.view, running.interval))
-        decision = seats.decision.decide(observation)
+        decision, prediction = seats.decision.decide(observation)
         say(running, "decision_making", _describe_decision(decision))
         draft = CycleDraft(
             id=running.id,
-            source=self._source,
+            key=self._key,
             symbol=running.symbol,
             interval=running.interval,
             started_at=running.started_at,
             market=observation.view,
             decision=decision,
+            prediction=prediction,
+            snapshot=observation.snapshot,
+            circumstances=self._circumstances(),
             logs=tuple(running.logs),
         )
-        return await seats.execution.execute(draft, observation.snapshot, key)
+        return await seats.execution.execute(draft, key)
 
     def _say(self, running: _Running, agent: str, message: str) -> None:
         running.logs.append(LogLine(self._clock.now(), agent, message))
@@ -131,7 +145,7 @@ class TradingEngine:
         self._say(running, "trading_engine", f"Refused: {error.message}")
         report = CycleReport(
             id=running.id,
-            source=self._source,
+            source=self._key.source,
             symbol=running.symbol,
             interval=running.interval,
             status=CycleStatus.REFUSED,
@@ -142,7 +156,7 @@ class TradingEngine:
             reason=error.message,
         )
         try:
-            await self._ledger.record_refusal(report)
+            await self._ledger.record_refusal(report, self._key)
         except StorageError:
             return  # the caller must hear the refusal itself; readiness shows the storage
 

@@ -27,7 +27,7 @@ from app.storage.tables import records
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class _Request:
     """What a person asks for: the booking's id, what is done, and the words it was asked in, as plain JSON."""
 
     id: str
@@ -36,7 +36,7 @@ class Request:
     key: IdempotencyKey | None = None
 
 
-_Change = Callable[[Connection, Account, Request], ActionReport]
+_Change = Callable[[Connection, Account], ActionReport]
 
 
 class SqlActions:
@@ -61,10 +61,18 @@ class SqlActions:
         """
         return await self._database.read(lambda connection: _find_replay(connection, key))
 
-    async def book(self, key: RunKey, request: Request, settles: Sequence[Settle]) -> ActionReport:
+    async def book(
+        self,
+        key: RunKey,
+        kind: ActionKind,
+        booking_id: str,
+        words: Mapping[str, object],
+        settles: Sequence[Settle],
+        idempotency_key: IdempotencyKey | None,
+    ) -> ActionReport:
         """Book what `settles` decide, one after another, each from where the one before left the account."""
 
-        def change(connection: Connection, account: Account, request: Request) -> ActionReport:
+        def change(connection: Connection, account: Account) -> ActionReport:
             orders: list[Order] = []
             fills: list[Trade] = []
             code, reason, now = "nothing_to_do", "There was nothing to do.", self._clock.now()
@@ -75,34 +83,37 @@ class SqlActions:
                 fills += bookings.save_settlement(connection, account, before, settlement, made, None)
                 orders += settlement.orders
                 code, reason = settlement.reason_code, settlement.reason
-            return ActionReport(
-                request.id, request.kind, account.run.id, now, code, reason, tuple(orders), tuple(fills)
-            )
+            told = (code, reason, tuple(orders), tuple(fills))
+            return ActionReport(booking_id, kind, account.run.id, now, *told)
 
-        return await self._run(key, request, change)
+        return await self._run(key, _Request(booking_id, kind, words, idempotency_key), change)
 
-    async def cancel(self, key: RunKey, request: Request, order_id: str) -> ActionReport:
+    async def cancel(self, key: RunKey, booking_id: str, words: Mapping[str, object], order_id: str) -> ActionReport:
         """Cancel a resting order.
 
         Raises:
             NotFoundError: `order_not_found`.
             ConflictError: `order_ended`, it does not rest any more, or the account would be unguarded without it.
         """
+        kind = ActionKind.CANCEL
 
-        def change(connection: Connection, account: Account, request: Request) -> ActionReport:
+        def change(connection: Connection, account: Account) -> ActionReport:
             now = self._clock.now()
             ended = _cancel(connection, account, order_id, now)
-            return ActionReport(request.id, request.kind, account.run.id, now, "canceled", str(ended.reason), (ended,))
+            return ActionReport(booking_id, kind, account.run.id, now, "canceled", str(ended.reason), (ended,))
 
-        return await self._run(key, request, change)
+        return await self._run(key, _Request(booking_id, kind, words), change)
 
-    async def reset(self, key: RunKey, request: Request, cash: Decimal) -> ActionReport:
+    async def reset(
+        self, key: RunKey, booking_id: str, cash: Decimal, idempotency_key: IdempotencyKey | None
+    ) -> ActionReport:
         """Start a new run with `cash`; the old one stays readable, its resting orders are cancelled.
 
         A halt that the drawdown of the old run led to ends with it; one by a person stays.
         """
+        kind = ActionKind.RESET
 
-        def change(connection: Connection, account: Account, request: Request) -> ActionReport:
+        def change(connection: Connection, account: Account) -> ActionReport:
             now = self._clock.now()
             before = standings.load_standing(connection, account)
             words = "A new run was started."
@@ -115,33 +126,33 @@ class SqlActions:
             if before.halt is not None and before.halt.reason_code == "max_drawdown":
                 newest = standings.get_account(connection, key)
                 standings.save_halt(connection, newest, "reset", words, now, is_halted=False)
-            return ActionReport(
-                request.id, request.kind, opened.run.id, now, "reset", f"{words} It is {opened.run.id}.", tuple(ended)
-            )
+            reason = f"{words} It is {opened.run.id}."
+            return ActionReport(booking_id, kind, opened.run.id, now, "reset", reason, tuple(ended))
 
+        request = _Request(booking_id, kind, {"cash": to_plain(cash)}, idempotency_key)
         return await self._run(key, request, change)
 
-    async def set_halt(self, key: RunKey, request: Request, reason: str) -> ActionReport:
+    async def set_halt(self, key: RunKey, booking_id: str, reason: str, *, is_halted: bool) -> ActionReport:
         """Halt or resume the runs of `key`; doing it twice changes nothing more."""
-        is_halted = request.kind is ActionKind.HALT
+        kind = ActionKind.HALT if is_halted else ActionKind.RESUME
 
-        def change(connection: Connection, account: Account, request: Request) -> ActionReport:
+        def change(connection: Connection, account: Account) -> ActionReport:
             now = self._clock.now()
             code = "halted" if is_halted else "resumed"
             standings.save_halt(connection, account, code, reason, now, is_halted=is_halted)
             if not is_halted:
                 _forget_peak(connection, account)
-            return ActionReport(request.id, request.kind, account.run.id, now, code, reason)
+            return ActionReport(booking_id, kind, account.run.id, now, code, reason)
 
-        return await self._run(key, request, change)
+        return await self._run(key, _Request(booking_id, kind, {"reason": reason}), change)
 
-    async def _run(self, key: RunKey, request: Request, change: _Change) -> ActionReport:
+    async def _run(self, key: RunKey, request: _Request, change: _Change) -> ActionReport:
         def job(connection: Connection) -> ActionReport:
             standings.lock_key(connection, key)
             if request.key is not None and (earlier := _find_replay(connection, request.key)) is not None:
                 return earlier
             account = standings.get_account(connection, key)
-            report = change(connection, account, request)
+            report = change(connection, account)
             document = canonical({"request": to_plain(request.words), "report": to_plain(report)})
             number = bookings.save_record(connection, account, request.kind.value, None, document, "")
             if request.key is not None:

@@ -103,8 +103,8 @@ def _select(wanted: EventFilter) -> Select[Any]:
         statement = statement.where(event_log.c.symbol == (wanted.symbol if is_plain(wanted.symbol) else ""))
     if wanted.since is not None:
         # Moments do not always go up with the numbers. The bound, read from the index, is what keeps a look at the
-        # last minute from reading a year of events.
-        first = select(func.min(event_log.c.number)).where(event_log.c.at >= wanted.since).scalar_subquery()
+        # last minute from reading a year of events; the sum keeps SQLite from looking for it in the table itself.
+        first = select(func.min(event_log.c.number + 0)).where(event_log.c.at >= wanted.since).scalar_subquery()
         statement = statement.where(event_log.c.at >= wanted.since, event_log.c.number >= first)
     return statement
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert
+from sqlalchemy import Connection, bindparam, insert, select
 
 from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
 from app.domain.cycle import CycleDraft, CycleReport, Trade
 from app.domain.cycle_record import write_inputs, write_outcome
 from app.domain.ports import EVERYTHING, Clock, IdempotencyKey, Page, Selection, Settle
-from app.domain.record import canonical
+from app.domain.record import canonical, digest
 from app.domain.standing import RunKey, Standing
 from app.domain.telling import tell_cycle
 from app.errors import NotFoundError
@@ -30,7 +30,7 @@ from app.storage.records import (
     report_from_row,
     trade_from_row,
 )
-from app.storage.tables import cycles, decisions, trades
+from app.storage.tables import cycles, decisions, settings_documents, trades
 
 _SELECT_CYCLE = SELECT_CYCLES.where(cycles.c.id == bindparam("wanted_id"))
 _SELECT_TRADE = SELECT_TRADES.where(trades.c.id == bindparam("trade_id"))
@@ -81,6 +81,20 @@ class SqlLedger:
         return await self._database.write(
             lambda connection: opening.open_account(connection, key, cash, self._clock.now())
         )
+
+    async def keep_settings(self, document: Mapping[str, object]) -> str:
+        """Keep the settings that cycles run with, once; returns the digest by which records name them."""
+        name = digest(canonical(document))
+
+        def job(connection: Connection) -> None:
+            if connection.execute(
+                select(settings_documents.c.digest).where(settings_documents.c.digest == name)
+            ).first():
+                return
+            connection.execute(insert(settings_documents), {"digest": name, "document": dict(document)})
+
+        await self._database.write(job)
+        return name
 
     async def load_standing(self, key: RunKey) -> Standing:
         """Where the newest run of `key` stands."""

@@ -5,13 +5,16 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, func, insert, select
 
+from app.domain.events import Event, EventType
 from app.domain.model import ActivationReason, Model, ModelState
 from app.domain.ports import Clock
 from app.errors import ConflictError, NotFoundError
+from app.storage import events
 from app.storage.database import Database
 from app.storage.pages import is_plain
 from app.storage.tables import model_activations, models
@@ -58,6 +61,7 @@ class SqlModels:
             if reason is not None and active != [card["model_id"]]:
                 values = {"model_id": card["model_id"], "reason": reason.value, "activated_at": now}
                 connection.execute(insert(model_activations), values)
+                events.append(connection, None, [_activation(card, reason, now)])
 
         await self._database.write(job)
 
@@ -113,6 +117,12 @@ class SqlModels:
             return len(tried | {compute_recipe(asked)})
 
         return await self._database.read(job)
+
+
+def _activation(card: Mapping[str, Any], reason: ActivationReason, now: datetime) -> Event:
+    data = {name: card[name] for name in ("model_id", "source", "interval")} | {"reason": reason.value}
+    message = f"{card['model_id']} decides from now on ({reason.value})."
+    return Event(now, EventType.MODEL_ACTIVATED, message, ("model",), data=data)
 
 
 def _history(connection: Connection, source: str, interval: str) -> list[str]:

@@ -60,6 +60,8 @@ OPERATIONS = {
     "list_cycles": ("get", "/trading/cycles"),
     "get_cycle": ("get", "/trading/cycles/{cycle_id}"),
     "get_latest_market": ("get", "/trading/market/latest"),
+    "list_events": ("get", "/events"),
+    "stream_events": ("get", "/events/stream"),
     "get_model": ("get", "/model"),
     "get_track_record": ("get", "/model/track-record"),
     "list_models": ("get", "/models"),

@@ -55,10 +55,11 @@ def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> 
             *(str(SCHEMATHESIS), f"--config-file={ROOT / 'tests/support/schemathesis.toml'}"),
             *("run", f"{address}/openapi.json", f"--max-examples={EXAMPLES}", "--seed=1", "--no-shrink"),
             *("--checks=all", "--continue-on-failure", "--suppress-health-check=all"),
+            "--exclude-operation-id=stream_events",  # has no end
         ]
         result = subprocess.run(
             command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=SECONDS, check=False
         )
 
     assert result.returncode == 0, "\n".join(line[:500] for line in (result.stdout + result.stderr).splitlines())
-    assert "20 selected / 20 total" in result.stdout
+    assert "21 selected / 22 total" in result.stdout

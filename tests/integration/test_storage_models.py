@@ -6,9 +6,11 @@ import asyncio
 
 import pytest
 
+from app.domain.events import EventType
 from app.domain.model import ActivationReason, ModelState
 from app.errors import ConflictError, NotFoundError
 from app.storage.database import Database
+from app.storage.events import SqlEvents
 from app.storage.models import SqlModels
 from tests.support.books import SteppingClock
 from tests.support.models import registered_card
@@ -41,6 +43,20 @@ async def test_register_newest_first_and_the_active_one_is_the_last_taken_into_u
     assert (active.id, active.card) == ("forest-3", registered_card("forest-3"))
     assert active.activated_at is not None
     assert await models.find_former("simulated", "1m") == "forest-1"
+
+
+async def test_taking_a_model_into_use_is_an_event_and_registering_or_asking_again_is_none(database: Database) -> None:
+    models = registry(database)
+    await models.register(registered_card("forest-1"), ActivationReason.TRAINED)
+    await models.register(registered_card("forest-1"), ActivationReason.REQUEST)
+    await models.register(registered_card("forest-2"), None)
+    await models.register(registered_card("forest-2"), ActivationReason.CHALLENGE)
+    events = await SqlEvents(database).load_after(0, 9)
+    assert [event.type for event in events] == [EventType.MODEL_ACTIVATED] * 2
+    assert [dict(event.data) for event in events] == [
+        {"model_id": "forest-1", "source": "simulated", "interval": "1m", "reason": "trained"},
+        {"model_id": "forest-2", "source": "simulated", "interval": "1m", "reason": "challenge"},
+    ]
 
 
 async def test_rollback_twice_goes_back_and_forth(database: Database) -> None:

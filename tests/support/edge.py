@@ -26,8 +26,8 @@ from tests.support.http import RunningServer, running_server
 
 
 def settings(**values: Any) -> Settings:
-    """Settings that look at neither the environment's `.env` nor a real market."""
-    return Settings(_env_file=None, market_source="simulated", **values)
+    """Settings that look at neither the environment's `.env` nor a real market, and write no file of events."""
+    return Settings(_env_file=None, market_source="simulated", **{"event_log_file": None} | values)
 
 
 @dataclass

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from app import __version__
-from app.api.deps import FeatureRow
+from app.api.deps import EventLog, EventRelay, FeatureRow
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import CycleDraft, CycleReport, Decision, ExecutionStatus, LogLine, MarketView, Settlement
+from app.domain.events import Event, EventFilter
 from app.domain.job import Job, JobStatus
 from app.domain.market import Indicators
 from app.domain.model import Model, ModelState
 from app.domain.order import Fill, Side
 from app.domain.outcome import ScoredDecision
 from app.domain.portfolio import Portfolio
-from app.domain.ports import IdempotencyKey
+from app.domain.ports import IdempotencyKey, Page
 from app.domain.signal import Edge, Prediction, Signal
 from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.metrics import Metrics
@@ -61,6 +63,29 @@ def model_entry(model_id: str) -> Model:
 
 
 @dataclass
+class FakeEvents:
+    """An event log and its stream, kept in memory; the stream ends with the newest event."""
+
+    happened: list[Event] = field(default_factory=list)
+
+    async def list(self, wanted: EventFilter, *, limit: int, cursor: str | None = None) -> Page[Event]:
+        assert cursor is None
+        found = [event for event in reversed(self.happened) if wanted.type in (None, event.type)]
+        return Page(tuple(found[:limit]), None)
+
+    def seat(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    async def follow(self, after: int | None, wanted: EventFilter) -> AsyncGenerator[Event | None]:
+        for event in self.happened:
+            if event.sequence > (after or 0) and wanted.type in (None, event.type):
+                yield event
+
+    def end_streams(self) -> None:
+        """Every stream has ended by itself."""
+
+
+@dataclass
 class FakeService:
     """A service that buys at every new candle, kept in memory.
 
@@ -86,6 +111,8 @@ class FakeService:
         self.market = FakeMarketData(self.clock)
         self.opening = Portfolio(self.settings.initial_cash)
         self.strategy = FakeStrategy()
+        self.event_log: EventLog = FakeEvents()
+        self.event_relay: EventRelay = FakeEvents()
 
     async def start(self) -> None:
         self.events.append("start")

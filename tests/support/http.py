@@ -57,7 +57,12 @@ def running_server(
     port = listener.getsockname()[1]
     ready = threading.Event()
     failures: list[BaseException] = []
-    server = Server(server_config(app, request_seconds=request_seconds, grace_seconds=grace_seconds), ready.set)
+    config = server_config(app, request_seconds=request_seconds, grace_seconds=grace_seconds)
+
+    def stopping() -> None:
+        app.state.service.event_relay.end_streams()
+
+    server = Server(config, ready.set, stopping)
 
     async def serve() -> None:
         async with app.router.lifespan_context(app):

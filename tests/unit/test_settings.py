@@ -51,6 +51,12 @@ def test_load_settings_nothing_set_gives_the_documented_defaults() -> None:
     assert settings.cors_origins == ()
 
 
+def test_load_settings_empty_event_log_file_switches_it_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings().event_log_file == Path("events.jsonl")
+    monkeypatch.setenv("EVENT_LOG_FILE", "")
+    assert load_settings().event_log_file is None
+
+
 def test_load_settings_environment_wins_over_env_file(clean_place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (clean_place / ".env").write_text("PORT=9001\nFEE_BPS=7.25\n")
     monkeypatch.setenv("PORT", "9002")
@@ -157,6 +163,8 @@ BAD_VALUES = [
     ("DATABASE_URL", "postgres://somewhere/trading", "sqlite:/// or postgresql://"),
     ("DATABASE_URL", "sqlite:///", "must name a file"),
     ("DATABASE_URL", "sqlite:///:memory:", "must name a file"),
+    ("EVENT_LOG_FILE", "/", "must name a file"),
+    ("EVENT_LOG_FILE", "logs/..", "must name a file"),
     ("LOG_LEVEL", "loud", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
     ("LOG_FORMAT", "xml", "'console' or 'json'"),
     ("HOST", "", "must not be empty"),

@@ -13,7 +13,7 @@ from app.api.requests import text_schema
 from app.api.strict import StrictRoute
 from app.domain.candle import Interval
 from app.domain.cycle import CycleReport, Trade
-from app.domain.ports import Page
+from app.domain.ports import Page, Selection
 from app.setting_kinds import SYMBOL_PATTERN
 
 router = APIRouter(route_class=StrictRoute)
@@ -103,7 +103,7 @@ async def list_trades(
     source: SourceFilter = None,
 ) -> Page[Trade]:
     """Simulated fills, newest first."""
-    return await service.ledger.list_trades(limit=limit, cursor=cursor, symbol=symbol, source=source)
+    return await service.ledger.list_trades(limit=limit, cursor=cursor, wanted=Selection(symbol, source))
 
 
 @router.get(
@@ -117,9 +117,9 @@ async def list_trades(
 async def get_trade(service: RunningService, trade_id: Annotated[int, Path(ge=1, le=2**63 - 1)]) -> dict[str, Any]:
     """One simulated fill, with the decision and the cycle behind it."""
     trade = await service.ledger.get_trade(trade_id)
-    cycle = await service.ledger.get_cycle(trade.cycle_id)
+    cycle = await service.ledger.get_cycle(trade.cycle_id) if trade.cycle_id else None
     fields = {name: getattr(trade, name) for name in schemas.Trade.model_fields}
-    return {**fields, "decision": cycle.decision, "cycle": cycle}
+    return {**fields, "decision": cycle.decision if cycle else None, "cycle": cycle}
 
 
 @router.get(
@@ -138,7 +138,7 @@ async def list_cycles(
     source: SourceFilter = None,
 ) -> Page[CycleReport]:
     """Cycles in a line each, newest first, the refused ones included."""
-    return await service.ledger.list_cycles(limit=limit, cursor=cursor, symbol=symbol, source=source)
+    return await service.ledger.list_cycles(limit=limit, cursor=cursor, wanted=Selection(symbol, source))
 
 
 @router.get(

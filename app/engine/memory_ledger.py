@@ -1,0 +1,163 @@
+"""The ledger port in memory: for replays, backtests and tests, with the rules that the database keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from decimal import Decimal
+from typing import TypeVar
+
+from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
+from app.domain.cycle import CycleDraft, CycleReport, Settlement, Trade
+from app.domain.money import to_units
+from app.domain.order import Order, OrderStatus
+from app.domain.ports import EVERYTHING, Clock, IdempotencyKey, Page, Selection, Settle
+from app.domain.standing import Run, RunKey, Standing, open_snapshot
+from app.errors import InvalidInputError, NotFoundError, StorageError
+
+T = TypeVar("T", CycleReport, Trade)
+
+
+class MemoryLedger:
+    """Keeps the books of one run in memory.
+
+    Args:
+        clock: Stamps new accounts.
+        first_trade: The number of its first trade.
+    """
+
+    def __init__(self, clock: Clock, first_trade: int = 1) -> None:
+        self._clock = clock
+        self._next_trade = first_trade
+        self._standing: Standing | None = None
+        self._reports: dict[str, CycleReport] = {}
+        self._trades: dict[int, Trade] = {}
+        self._keys: dict[str, tuple[str, str]] = {}
+
+    def resume(self, standing: Standing, trades: Sequence[Trade] = ()) -> None:
+        """Go on from where an account stood, with what is known of its trades so far."""
+        self._standing = standing
+        self._trades = {trade.id: trade for trade in trades}
+
+    async def open_account(self, key: RunKey, cash: Decimal) -> Standing:
+        """Open the account with `cash` unless it is open."""
+        if self._standing is None:
+            now = self._clock.now()
+            self._standing = Standing(Run(key, 1, cash, now), open_snapshot(to_units(cash), now))
+        return self._standing
+
+    async def load_standing(self, key: RunKey) -> Standing:
+        """Where the run stands."""
+        if self._standing is None or self._standing.run.key != key:
+            raise StorageError(f"There is no account for {key.source}; open it first.", code="account_missing")
+        return self._standing
+
+    async def record_cycle(
+        self, draft: CycleDraft, settle: Settle, clock: Clock, key: IdempotencyKey | None = None
+    ) -> CycleReport:
+        """Book a cycle, its decision and its fills; raises as the port says."""
+        before = await self.load_standing(draft.key)
+        if key is not None and (earlier := await self.find_replay(key)) is not None:
+            return earlier
+        draft = replace(draft, decision=in_plain_numbers(draft.decision))
+        decided, now = self._find_decided(draft), clock.now()
+        if decided is not None:
+            report = make_duplicate_report(before.run, draft, decided, now)
+        else:
+            settlement = settle(before, now)
+            made = make_trades(before.run, settlement, draft.id, draft.decision, now)
+            report = make_report(before.run, draft, settlement, self._number(made), now)
+            self._standing = follow(before, settlement)
+        self._keep(report)
+        if key is not None:
+            self._keys[key.key] = (key.fingerprint, report.id)
+        return report
+
+    async def record_refusal(self, report: CycleReport, key: RunKey) -> None:
+        """Keep a REFUSED cycle."""
+        self._keep(replace(report, run=(await self.load_standing(key)).run.id))
+
+    async def find_replay(self, key: IdempotencyKey) -> CycleReport | None:
+        """The report recorded under `key`, or None; raises as the port says."""
+        if key.key not in self._keys:
+            return None
+        fingerprint, cycle_id = self._keys[key.key]
+        if fingerprint != key.fingerprint:
+            raise InvalidInputError(
+                "This Idempotency-Key was used for another request before; take a new one.",
+                code="idempotency_key_reused",
+            )
+        return self._reports[cycle_id]
+
+    async def get_cycle(self, cycle_id: str) -> CycleReport:
+        """One cycle; raises `NotFoundError`."""
+        if cycle_id not in self._reports:
+            raise NotFoundError("There is no cycle with this id.", code="cycle_not_found")
+        return self._reports[cycle_id]
+
+    async def list_cycles(
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
+    ) -> Page[CycleReport]:
+        """Cycles, newest first."""
+        reports = [one for one in self._reports.values() if _is_wanted(one, one.finished_at, wanted)]
+        return _page(reports, limit, cursor)
+
+    async def get_trade(self, trade_id: int) -> Trade:
+        """One trade; raises `NotFoundError`."""
+        if trade_id not in self._trades:
+            raise NotFoundError("There is no trade with this id.", code="trade_not_found")
+        return self._trades[trade_id]
+
+    async def list_trades(
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
+    ) -> Page[Trade]:
+        """Trades, newest first."""
+        found = [one for one in self._trades.values() if _is_wanted(one, one.executed_at, wanted)]
+        return _page(found, limit, cursor)
+
+    def _keep(self, report: CycleReport) -> None:
+        self._reports[report.id] = report
+        self._trades |= {trade.id: trade for trade in report.fills}
+
+    def _number(self, made: Sequence[Trade]) -> list[Trade]:
+        numbered = [replace(trade, id=self._next_trade + place) for place, trade in enumerate(made)]
+        self._next_trade += len(made)
+        return numbered
+
+    def _find_decided(self, draft: CycleDraft) -> Trade | None:
+        wanted = (draft.symbol, draft.interval, draft.market.candle_open_time)
+        return next(
+            (
+                trade
+                for trade in self._trades.values()
+                if trade.confidence is not None and (trade.symbol, trade.interval, trade.candle_open_time) == wanted
+            ),
+            None,
+        )
+
+
+def follow(before: Standing, settlement: Settlement) -> Standing:
+    """Where an account stands once a settlement is booked."""
+    orders: dict[str, Order] = {order.id: order for order in before.orders}
+    orders |= {order.id: order for order in (*settlement.moved, *settlement.orders)}
+    resting = tuple(order for order in orders.values() if order.status is OrderStatus.NEW)
+    return replace(before, snapshot=settlement.snapshot, orders=resting, halt=settlement.halt or before.halt)
+
+
+def _is_wanted(row: CycleReport | Trade, at: datetime, wanted: Selection) -> bool:
+    return (
+        wanted.symbol in (None, row.symbol)
+        and wanted.source in (None, row.source)
+        and wanted.run in (None, row.run)
+        and (wanted.since is None or at >= wanted.since)
+        and (wanted.until is None or at < wanted.until)
+    )
+
+
+def _page(rows: Sequence[T], limit: int, cursor: str | None) -> Page[T]:
+    if cursor is not None and not cursor.isdecimal():
+        raise InvalidInputError("cursor is not one that this listing gave out.", code="invalid_cursor")
+    end = len(rows) if cursor is None else int(cursor)
+    start = max(0, end - limit)
+    return Page(tuple(rows[start:end][::-1]), str(start) if start else None)
