@@ -140,6 +140,13 @@ class Standing:
         """What is held."""
         return self.snapshot.portfolio
 
+    def moment(self, now: datetime) -> datetime:
+        """When to date what is booked next: `now`, but never before what was booked last, as a clock may be set back.
+
+        Two machines whose clocks differ may book on the same account, too.
+        """
+        return max(now, self.snapshot.at)
+
     def orders_of(self, symbol: str) -> tuple[Order, ...]:
         """The resting orders of one symbol, the oldest first."""
         return tuple(order for order in self.orders if order.symbol == symbol)

@@ -75,7 +75,7 @@ class SqlActions:
         def change(connection: Connection, account: Account) -> ActionReport:
             orders: list[Order] = []
             fills: list[Trade] = []
-            code, reason, now = "nothing_to_do", "There was nothing to do.", self._clock.now()
+            code, reason, now = "nothing_to_do", "There was nothing to do.", self._now(connection, account)
             for settle in settles:
                 before = standings.load_standing(connection, account)
                 settlement = settle(before, now)
@@ -98,7 +98,7 @@ class SqlActions:
         kind = ActionKind.CANCEL
 
         def change(connection: Connection, account: Account) -> ActionReport:
-            now = self._clock.now()
+            now = self._now(connection, account)
             ended = _cancel(connection, account, order_id, now)
             return ActionReport(booking_id, kind, account.run.id, now, "canceled", str(ended.reason), (ended,))
 
@@ -114,8 +114,8 @@ class SqlActions:
         kind = ActionKind.RESET
 
         def change(connection: Connection, account: Account) -> ActionReport:
-            now = self._clock.now()
             before = standings.load_standing(connection, account)
+            now = before.moment(self._clock.now())
             words = "A new run was started."
             ended = [
                 replace(order, status=OrderStatus.CANCELED, reason_code="run_ended", reason=words, closed_at=now)
@@ -137,7 +137,7 @@ class SqlActions:
         kind = ActionKind.HALT if is_halted else ActionKind.RESUME
 
         def change(connection: Connection, account: Account) -> ActionReport:
-            now = self._clock.now()
+            now = self._now(connection, account)
             code = "halted" if is_halted else "resumed"
             standings.save_halt(connection, account, code, reason, now, is_halted=is_halted)
             if not is_halted:
@@ -145,6 +145,9 @@ class SqlActions:
             return ActionReport(booking_id, kind, account.run.id, now, code, reason)
 
         return await self._run(key, _Request(booking_id, kind, {"reason": reason}), change)
+
+    def _now(self, connection: Connection, account: Account) -> datetime:
+        return standings.load_standing(connection, account).moment(self._clock.now())
 
     async def _run(self, key: RunKey, request: _Request, change: _Change) -> ActionReport:
         def job(connection: Connection) -> ActionReport:
