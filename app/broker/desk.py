@@ -11,7 +11,7 @@ from app.broker import fill_rules, order_rules
 from app.domain.candle import Candle
 from app.domain.cycle import BookedFill, DustTransfer, ExecutionStatus, Settlement
 from app.domain.market import MarketSnapshot
-from app.domain.money import PPM, from_units, plain, to_units
+from app.domain.money import LARGEST, PPM, from_units, plain, to_units
 from app.domain.order import Check, Fill, Order, OrderKind, OrderStatus, Origin, Side
 from app.domain.portfolio import SHORT_COLLATERAL, Exit, worth
 from app.domain.standing import Halt, Standing
@@ -143,10 +143,12 @@ class Desk:
         return min(price, order_rules.cover_cap(collateral, quantity, self.terms.fee_ppm, self.tick))
 
     def affordable(self, budget: int, price: int) -> int:
-        """The largest quantity that `budget`, and the cash that is free, pay for at `price`."""
-        return fill_rules.affordable_quantity(
+        """The largest quantity that `budget`, and the cash that is free, pay for at `price`, and that the books hold."""
+        room = LARGEST - abs(self.held) - self.portfolio.dust_quantity(self.symbol)
+        paid = fill_rules.affordable_quantity(
             max(0, min(budget, self.portfolio.available)), price, self.lot, self.terms.fee_ppm
         )
+        return min(paid, room // self.lot * self.lot)
 
     def notional(self, side: Side, price: int, quantity: int) -> int:
         """What a fill is worth before its fee."""

@@ -17,7 +17,7 @@ from app.domain.candle import Interval
 from app.domain.cycle import ExecutionStatus, Settlement
 from app.domain.instrument import Instrument
 from app.domain.market import MarketSnapshot
-from app.domain.money import from_units, to_units
+from app.domain.money import LARGEST, from_units, to_units
 from app.domain.order import OrderKind, Origin, Side
 from app.domain.ports import Actions, IdempotencyKey, Ledger, Settle
 from app.domain.record import to_plain
@@ -158,6 +158,8 @@ def check_order(asked: OrderRequest, snapshot: MarketSnapshot) -> None:
         InvalidInputError: `order_invalid`.
     """
     instrument = snapshot.instrument
+    if not 0 < asked.quantity.scaleb(8) <= LARGEST:
+        raise _invalid("quantity must be above zero, and no more than 92 billion", asked)
     if asked.quantity % instrument.lot_step:
         raise _invalid(f"quantity must be in whole lots of {instrument.lot_step.normalize():f}", asked)
     if asked.kind is OrderKind.MARKET:
