@@ -1,0 +1,117 @@
+"""The smallest case of each fault that the machines of this folder found."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+
+import pytest
+
+from app.agents.execution import ExecutionAgent
+from app.agents.risk import RiskAgent
+from app.broker.desk import Terms
+from app.domain.candle import Interval
+from app.domain.money import to_units
+from app.domain.order import OrderKind, Side
+from app.domain.risk import StopRule
+from app.domain.signal import Signal
+from app.domain.standing import RunKey
+from app.engine.portfolio_desk import OrderRequest, PortfolioDesk
+from app.errors import InvalidInputError
+from app.risk.limits import LimitRules
+from app.risk.protection import ProtectionRule
+from app.risk.sizing import SizingRule
+from app.storage.actions import SqlActions
+from app.storage.database import Database
+from app.storage.events import SqlEvents
+from app.storage.ledger import SqlLedger
+from tests.support.fire_market import MINUTE, FireMarket, draft_of
+
+pytest_plugins = ("tests.support.databases",)
+pytestmark = pytest.mark.anyio
+
+KEY = RunKey("simulated")
+CASH = Decimal(10_000)
+
+
+class Account:
+    """An account in an open database, with a market of one symbol that stands still."""
+
+    def __init__(self, database: Database, terms: Terms, protection: ProtectionRule | None = None) -> None:
+        self.market = FireMarket(Random(3), ["100"])
+        self.symbol = "FINEUSDT"
+        self.clock = self.market.clock
+        self.ledger, self.actions = SqlLedger(database, self.clock), SqlActions(database, self.clock)
+        limits = LimitRules(max_volume_share=Decimal(0), price_band_percent=Decimal(0))
+        risk = RiskAgent(SizingRule(), limits, protection or ProtectionRule(), allow_short=terms.allow_short)
+        self.agent = ExecutionAgent(self.ledger, terms, risk, self.clock)
+        self.number = 0
+        self.desk = PortfolioDesk(
+            KEY,
+            self.market,
+            self.ledger,
+            self.actions,
+            terms,
+            Interval.M1,
+            self.new_id,  # type: ignore[arg-type]
+        )
+
+    def new_id(self) -> str:
+        self.number += 1
+        return f"b{self.number}"
+
+    async def cycle(self, signal: Signal = Signal.HOLD):
+        draft = draft_of(self.market.snapshot(self.symbol), KEY, self.new_id(), signal, 0.6)
+        return await self.agent.execute(draft, None)
+
+    async def order(self, side: Side, quantity: str, kind: OrderKind = OrderKind.MARKET, price: str | None = None):
+        asked = OrderRequest(self.symbol, side, kind, Decimal(quantity), None if price is None else Decimal(price))
+        return (await self.desk.place(asked, None))[0]
+
+
+def terms(fee: str = "2", share: str = "0", *, allow_short: bool = False) -> Terms:
+    return Terms(Decimal(fee), Decimal(3), Decimal(share), allow_short=allow_short)
+
+
+async def test_clock_set_back_books_no_earlier_than_before(sqlite_database: Database) -> None:
+    account = Account(sqlite_database, terms())
+    await account.ledger.open_account(KEY, CASH)
+    await account.order(Side.BUY, "1")
+    account.clock.moment -= timedelta(hours=1)
+    report = await account.order(Side.SELL, "1")
+    assert report.fills[0].executed_at == (await account.ledger.get_trade(1)).executed_at
+    assert (await account.ledger.open_account(KEY, CASH)).snapshot.at == report.at
+
+
+async def test_trailing_stop_by_rule_is_placed_and_follows(sqlite_database: Database) -> None:
+    account = Account(sqlite_database, terms(), ProtectionRule(StopRule.TRAILING_STOP))
+    await account.ledger.open_account(KEY, CASH)
+    report = await account.cycle(Signal.BUY)
+    (stop,) = [order for order in report.orders if order.kind is OrderKind.TRAILING_STOP]
+    entry = report.fills[0].price
+    assert stop.trail_fraction is not None
+    assert stop.price is not None
+    assert 0 <= entry * (1 - stop.trail_fraction) - stop.price < Decimal("0.01")
+
+
+async def test_partial_fill_is_not_told_as_a_new_order(sqlite_database: Database) -> None:
+    account = Account(sqlite_database, terms(share="0.01"))
+    await account.ledger.open_account(KEY, CASH)
+    await account.order(Side.BUY, "50", OrderKind.LIMIT, "100")
+    account.market.add(account.symbol, "101", "101")
+    account.market.add(account.symbol, "101", "50", volume="100")
+    report = await account.cycle()
+    assert [fill.quantity for fill in report.fills] == [Decimal(1)]
+    told = (await SqlEvents(sqlite_database).list(limit=100)).items
+    assert [event.type.value for event in told] == ["trade.filled", "cycle.completed", "order.placed"]
+
+
+@pytest.mark.parametrize("quantity", ["0", "-1", "92233720369", "1e400"])
+async def test_order_of_a_quantity_that_no_books_hold_is_refused(sqlite_database: Database, quantity: str) -> None:
+    account = Account(sqlite_database, terms())
+    await account.ledger.open_account(KEY, CASH)
+    with pytest.raises(InvalidInputError) as caught:
+        await account.order(Side.BUY, quantity)
+    assert caught.value.code == "order_invalid"
