@@ -127,8 +127,7 @@ class Desk:
     def market_price(self, side: Side) -> int:
         """The price of a fill at the market now, on the tick; zero or less where the slippage leaves nothing."""
         rule = fill_rules.buy_price if side is Side.BUY else fill_rules.sell_price
-        price = rule(self.quote, self.slippage(self.snapshot.candles[-1]), self.tick)
-        return self.capped(side, price, abs(self.held)) if self.is_exit(side) else price
+        return rule(self.quote, self.slippage(self.snapshot.candles[-1]), self.tick)
 
     def is_exit(self, side: Side) -> bool:
         """Whether a fill of `side` makes the position smaller."""

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
 from random import Random
-from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
 
 import pytest
@@ -20,7 +17,6 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
-    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -30,12 +26,11 @@ from app.agents.execution import ExecutionAgent
 from app.domain.candle import Interval
 from app.domain.market import MarketSnapshot
 from app.domain.money import from_units, to_units
-from app.domain.order import Order, OrderKind, OrderStatus, Origin, Side
+from app.domain.order import OrderKind, Side
 from app.domain.portfolio import find_contradictions
 from app.domain.ports import IdempotencyKey
-from app.domain.risk import StopRule
 from app.domain.signal import Signal
-from app.domain.standing import RunKey, Standing
+from app.domain.standing import RunKey
 from app.engine.portfolio_desk import OrderRequest, PortfolioDesk
 from app.errors import ConflictError, InvalidInputError, NotFoundError
 from app.storage import rebuild, standings

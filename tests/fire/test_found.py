@@ -11,13 +11,16 @@ import pytest
 
 from app.agents.execution import ExecutionAgent
 from app.agents.risk import RiskAgent
-from app.broker.desk import Terms
+from app.broker.desk import Desk, Terms
+from app.broker.market_orders import buy_or_sell
+from app.domain.action import ActionReport
 from app.domain.candle import Interval
-from app.domain.money import to_units
-from app.domain.order import OrderKind, Side
+from app.domain.cycle import CycleReport
+from app.domain.order import OrderKind, Origin, Side
+from app.domain.portfolio import Portfolio, Position
 from app.domain.risk import StopRule
 from app.domain.signal import Signal
-from app.domain.standing import RunKey
+from app.domain.standing import Run, RunKey, Snapshot, Standing
 from app.engine.portfolio_desk import OrderRequest, PortfolioDesk
 from app.errors import InvalidInputError
 from app.risk.limits import LimitRules
@@ -27,7 +30,7 @@ from app.storage.actions import SqlActions
 from app.storage.database import Database
 from app.storage.events import SqlEvents
 from app.storage.ledger import SqlLedger
-from tests.support.fire_market import MINUTE, FireMarket, draft_of
+from tests.support.fire_market import INSTRUMENTS, FireMarket, draft_of
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -39,9 +42,11 @@ CASH = Decimal(10_000)
 class Account:
     """An account in an open database, with a market of one symbol that stands still."""
 
-    def __init__(self, database: Database, terms: Terms, protection: ProtectionRule | None = None) -> None:
-        self.market = FireMarket(Random(3), ["100"])
-        self.symbol = "FINEUSDT"
+    def __init__(
+        self, database: Database, terms: Terms, protection: ProtectionRule | None = None, chosen: str = "100"
+    ) -> None:
+        self.market = FireMarket(Random(3), [chosen])
+        self.symbol = INSTRUMENTS[chosen].symbol
         self.clock = self.market.clock
         self.ledger, self.actions = SqlLedger(database, self.clock), SqlActions(database, self.clock)
         limits = LimitRules(max_volume_share=Decimal(0), price_band_percent=Decimal(0))
@@ -62,11 +67,13 @@ class Account:
         self.number += 1
         return f"b{self.number}"
 
-    async def cycle(self, signal: Signal = Signal.HOLD):
+    async def cycle(self, signal: Signal = Signal.HOLD) -> CycleReport:
         draft = draft_of(self.market.snapshot(self.symbol), KEY, self.new_id(), signal, 0.6)
         return await self.agent.execute(draft, None)
 
-    async def order(self, side: Side, quantity: str, kind: OrderKind = OrderKind.MARKET, price: str | None = None):
+    async def order(
+        self, side: Side, quantity: str, kind: OrderKind = OrderKind.MARKET, price: str | None = None
+    ) -> ActionReport:
         asked = OrderRequest(self.symbol, side, kind, Decimal(quantity), None if price is None else Decimal(price))
         return (await self.desk.place(asked, None))[0]
 
@@ -115,3 +122,28 @@ async def test_order_of_a_quantity_that_no_books_hold_is_refused(sqlite_database
     with pytest.raises(InvalidInputError) as caught:
         await account.order(Side.BUY, quantity)
     assert caught.value.code == "order_invalid"
+
+
+async def test_resting_fill_that_comes_to_nothing_waits_for_one_that_does_not(sqlite_database: Database) -> None:
+    account = Account(sqlite_database, terms(share="0.00001"), chosen="0.5")
+    await account.ledger.open_account(KEY, CASH)
+    await account.order(Side.BUY, "100")
+    account.market.add(account.symbol, "0.5", "0.00000001")
+    await account.order(Side.SELL, "100", OrderKind.LIMIT, "0.00000002")
+    account.market.add(account.symbol, "0.00000001", "0.00000001")
+    account.market.add(account.symbol, "0.00000001", "0.00000003", volume="1000")
+    assert (await account.cycle()).fills == ()
+    account.market.add(account.symbol, "0.00000001", "0.00000003", volume="1000000000")
+    assert [fill.quantity for fill in (await account.cycle()).fills] == [Decimal(100)]
+
+
+def test_part_of_a_short_bought_back_at_the_cap_costs_no_more_than_its_collateral() -> None:
+    market = FireMarket(Random(3), ["0.5"])
+    snapshot = market.snapshot("TINYUSDT")
+    held, cost = 353_000_000, 444_000
+    short = Position(-held, -cost, 0, market.clock.moment)
+    account = Snapshot(market.clock.moment, Portfolio(2 * cost, {"TINYUSDT": short}), 1, 1, 1)
+    high = replace(snapshot, quote=replace(snapshot.quote, price=Decimal(9)))
+    desk = Desk(terms(), "b", Standing(Run(KEY, 1, CASH, market.clock.moment), account), high, market.clock.moment)
+    assert buy_or_sell(desk, Side.BUY, 15_000_000, Origin.PERSON) is None
+    assert desk.portfolio.available >= 0
