@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from app.broker import fill_rules, order_rules
@@ -17,6 +17,8 @@ from app.domain.portfolio import SHORT_COLLATERAL, Exit, worth
 from app.domain.standing import Halt, Standing
 
 _PPM_PER_BPS = 100
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +70,7 @@ class Desk:
         self.now = now
         self.portfolio = standing.portfolio
         self.halt: Halt | None = None
+        self.cycle_id: str | None = None
         self.quote = to_units(snapshot.quote.price)
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
@@ -142,7 +145,7 @@ class Desk:
         return min(price, order_rules.cover_cap(collateral, quantity, self.terms.fee_ppm, self.tick))
 
     def affordable(self, budget: int, price: int) -> int:
-        """The largest quantity that `budget`, and the cash that is free, pay for at `price`, and that the books hold."""
+        """The largest quantity that `budget` and the free cash pay for at `price`, and that the books can hold."""
         room = LARGEST - abs(self.held) - self.portfolio.dust_quantity(self.symbol)
         paid = fill_rules.affordable_quantity(
             max(0, min(budget, self.portfolio.available)), price, self.lot, self.terms.fee_ppm
@@ -161,8 +164,7 @@ class Desk:
 
     def order(self, side: Side, kind: OrderKind, quantity: int, origin: Origin, **more: object) -> Order:
         """A new order of the symbol; `more` are fields of `Order`."""
-        newest = self.snapshot.candles[-1]
-        opened = newest.open_time + self.snapshot.interval.duration
+        opened = self._open_since()
         # What was open when the order came counts against it (a stop), and never for it (a limit, a target).
         is_stop = kind in (OrderKind.STOP_LOSS, OrderKind.TRAILING_STOP)
         self._placed += 1
@@ -175,10 +177,17 @@ class Desk:
                 quantity=from_units(quantity),
                 origin=origin,
                 created_at=self.now,
+                cycle_id=self.cycle_id,
                 active_from=opened if is_stop else opened + self.snapshot.interval.duration,
             ),
             **more,  # type: ignore[arg-type]
         )
+
+    def _open_since(self) -> datetime:
+        """When the candle opened that is open now; more may have closed since the market was seen."""
+        duration = self.snapshot.interval.duration
+        now = self.now - timedelta(seconds=self.snapshot.clock_skew_seconds)
+        return max(self.snapshot.candles[-1].open_time + duration, now - (now - _EPOCH) % duration)
 
     def rest(self, order: Order) -> None:
         """Let an order rest, as it is now."""
@@ -242,7 +251,7 @@ class Desk:
             )
         )
         self._note_fill(order, quantity, reason)
-        self._see_to_the_rest(price)
+        self._see_to_the_rest(price, None if order.kind is OrderKind.MARKET else candle)
 
     def sweep_dust(self) -> None:
         """Let the dust of the symbol go with what is sold next."""
@@ -314,33 +323,36 @@ class Desk:
         else:
             self._keep(filled)
 
-    def _see_to_the_rest(self, price: int) -> None:
-        """What a fill leaves: too little to sell is dust, nothing needs no orders, a short needs its liquidation."""
+    def _see_to_the_rest(self, price: int, candle: Candle | None) -> None:
+        """What a fill leaves: too little to sell is dust, nothing needs no orders, a short needs its liquidation.
+
+        `candle` is the one that a resting order filled on.
+        """
         held = self.held
         if held == 0:
             self.cancel_exits()
         elif held > 0 and self._entries_last_exit() and self.below_minimum(price, held):
             self.move_to_dust()
         elif held < 0 and not self._entries_last_exit():
-            self._guard_short()
+            self._guard_short(candle)
 
     def _entries_last_exit(self) -> bool:
         last = self._entries[-1]
         return isinstance(last, BookedFill) and last.exit is not None
 
-    def _guard_short(self) -> None:
+    def _guard_short(self, candle: Candle | None) -> None:
         for order in self.resting():
             if order.origin is Origin.LIQUIDATION:
                 self.end(order, OrderStatus.CANCELED, "replaced", "The short has grown; its liquidation has moved.")
         position = self.portfolio.positions[self.symbol]
         price = order_rules.liquidation_price(-position.cost, -position.quantity)
-        self.rest(
-            self.order(
-                Side.BUY,
-                OrderKind.STOP_LOSS,
-                -position.quantity,
-                Origin.LIQUIDATION,
-                price=from_units(price),
-                reduce_only=True,
-            )
+        guard = self.order(
+            Side.BUY,
+            OrderKind.STOP_LOSS,
+            -position.quantity,
+            Origin.LIQUIDATION,
+            price=from_units(price),
+            reduce_only=True,
         )
+        # The candles that are still to be judged after one of the past that opened the short count against it.
+        self.rest(guard if candle is None else replace(guard, active_from=candle.close_time + _MILLISECOND))

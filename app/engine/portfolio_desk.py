@@ -158,10 +158,7 @@ def check_order(asked: OrderRequest, snapshot: MarketSnapshot) -> None:
         InvalidInputError: `order_invalid`.
     """
     instrument = snapshot.instrument
-    if not 0 < asked.quantity.scaleb(8) <= LARGEST:
-        raise _invalid("quantity must be above zero, and no more than 92 billion", asked)
-    if asked.quantity % instrument.lot_step:
-        raise _invalid(f"quantity must be in whole lots of {instrument.lot_step.normalize():f}", asked)
+    _check_quantity(asked, instrument)
     if asked.kind is OrderKind.MARKET:
         if asked.price is not None or asked.expires_at is not None:
             raise _invalid("a MARKET order fills at once: leave out price and expires_at", asked)
@@ -173,6 +170,13 @@ def check_order(asked: OrderRequest, snapshot: MarketSnapshot) -> None:
         raise _invalid("trail_fraction belongs to a TRAILING_STOP, which needs it", asked)
     if asked.expires_at is not None and asked.expires_at <= snapshot.exchange_time:
         raise _invalid("expires_at must lie in the future", asked)
+
+
+def _check_quantity(asked: OrderRequest, instrument: Instrument) -> None:
+    if not 0 < asked.quantity <= from_units(LARGEST):
+        raise _invalid("quantity must be above zero, and no more than 92 billion", asked)
+    if asked.quantity % instrument.lot_step:
+        raise _invalid(f"quantity must be in whole lots of {instrument.lot_step.normalize():f}", asked)
 
 
 def _check_price(asked: OrderRequest, instrument: Instrument, quote: Decimal) -> None:

@@ -180,6 +180,8 @@ class AccountMachine(RuleBasedStateMachine):
         snapshot = self.snapshot(self.symbol(), stray=self.random.choice((0.0, 0.001, 0.1)))
         signal = self.random.choice(list(Signal))
         draft = draft_of(snapshot, self.key, self.new_id(), signal, self.random.uniform(0.4, 0.95))
+        if self.random.random() < 0.1:
+            self.market.advance(2, 0.02)  # the database was busy for so long
         key = self.random.choice((None, None, IdempotencyKey(f"{self.key.name}-{self.random.randrange(9)}", "f")))
         return lambda: self.agent.execute(draft, key)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
@@ -10,12 +11,14 @@ from random import Random
 import pytest
 
 from app.agents.execution import ExecutionAgent
+from app.agents.market_monitoring import Observation
 from app.agents.risk import RiskAgent
 from app.broker.desk import Desk, Terms
 from app.broker.market_orders import buy_or_sell
 from app.domain.action import ActionReport
 from app.domain.candle import Interval
 from app.domain.cycle import CycleReport
+from app.domain.market import MarketSnapshot
 from app.domain.order import OrderKind, Origin, Side
 from app.domain.portfolio import Portfolio, Position
 from app.domain.risk import StopRule
@@ -30,7 +33,7 @@ from app.storage.actions import SqlActions
 from app.storage.database import Database
 from app.storage.events import SqlEvents
 from app.storage.ledger import SqlLedger
-from tests.support.fire_market import INSTRUMENTS, FireMarket, draft_of
+from tests.support.fire_market import INSTRUMENTS, MINUTE, FireMarket, draft_of, view_of
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -147,3 +150,42 @@ def test_part_of_a_short_bought_back_at_the_cap_costs_no_more_than_its_collatera
     desk = Desk(terms(), "b", Standing(Run(KEY, 1, CASH, market.clock.moment), account), high, market.clock.moment)
     assert buy_or_sell(desk, Side.BUY, 15_000_000, Origin.PERSON) is None
     assert desk.portfolio.available >= 0
+
+
+async def test_order_booked_after_its_candle_closed_is_not_judged_on_that_candle(sqlite_database: Database) -> None:
+    account = Account(sqlite_database, terms())
+    await account.ledger.open_account(KEY, CASH)
+    draft = draft_of(account.market.snapshot(account.symbol), KEY, "late", Signal.HOLD, 0.6)
+    asked = OrderRequest(account.symbol, Side.BUY, OrderKind.LIMIT, Decimal(1), Decimal(90))
+    account.market.observe = later(account.market, draft.snapshot)  # type: ignore[method-assign]
+    (order,) = (await account.desk.place(asked, None))[0].orders
+    assert draft.snapshot.candles[-1].close_time + MINUTE < order.created_at
+    assert order.created_at <= order.active_from < order.created_at + MINUTE
+
+
+def later(market: FireMarket, snapshot: MarketSnapshot) -> Callable[[str, Interval], Awaitable[Observation]]:
+    async def observe(_symbol: str, _interval: Interval) -> Observation:
+        market.add(snapshot.symbol, "100", "80")
+        market.clock.moment += timedelta(seconds=20)
+        return Observation(snapshot, view_of(snapshot))
+
+    return observe
+
+
+async def test_short_opened_on_an_earlier_candle_is_liquidated_on_a_later_one(sqlite_database: Database) -> None:
+    account = Account(sqlite_database, terms(allow_short=True))
+    await account.ledger.open_account(KEY, CASH)
+    await account.order(Side.SELL, "1", OrderKind.LIMIT, "120")
+    for opening, to in (("100", "100"), ("100", "121"), ("121", "240"), ("100", "100")):
+        account.market.add(account.symbol, opening, to)
+    report = await account.cycle()
+    assert [fill.origin for fill in report.fills] == [Origin.PERSON, Origin.LIQUIDATION]
+
+
+async def test_orders_of_a_cycle_name_it(sqlite_database: Database) -> None:
+    account = Account(sqlite_database, terms(), ProtectionRule(StopRule.STOP_LOSS))
+    await account.ledger.open_account(KEY, CASH)
+    report = await account.cycle(Signal.BUY)
+    assert {order.cycle_id for order in report.orders} == {report.id}
+    assert {order.cycle_id for order in (await account.ledger.load_standing(KEY)).orders} == {report.id}
+    assert {order.cycle_id for order in (await account.order(Side.SELL, "1")).orders} == {None}

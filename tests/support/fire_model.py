@@ -110,11 +110,11 @@ class Model:
                 self._count_decision(trade)
             return
         candle = next(one for one in market.candles if one.open_time == trade.candle_open_time)
-        assert candle.close_time >= order.created_at, "filled on a candle that had closed before the order"
+        # A short that was opened on a candle of the past is guarded from the next one on.
+        is_late = order.origin is Origin.LIQUIDATION
+        assert is_late or candle.close_time >= order.created_at, "filled on a candle that had closed before the order"
         if order.kind in (OrderKind.LIMIT, OrderKind.TAKE_PROFIT):
-            assert candle.open_time >= order.created_at - (
-                _MINUTE if order.origin is Origin.LIQUIDATION else 0 * _MINUTE
-            )
+            assert candle.open_time >= order.created_at, "filled on a candle that was open before the order"
             assert sign * (trade.price - order.price) <= 0, "worse than its limit"
             assert is_capped or candle.low <= trade.price <= candle.high
             self.taken[trade.symbol, candle.open_time] += trade.quantity
