@@ -13,11 +13,14 @@ from app.domain.standing import RunKey
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
 from tests.support.fire import audit
-from tests.support.fire_child import CASH, DoomedProcess
+from tests.support.fire_child import CASH, AskingProcess, Task
 from tests.support.fire_market import FireClock
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
+
+RETRIED = 6
+"""Each life asks again what the ones before asked last."""
 
 
 async def test_kill_between_statements_loses_and_doubles_nothing(sqlite_url: str) -> None:
@@ -35,7 +38,8 @@ def kill_again_and_again(url: str, statements: list[int] | range) -> dict[int, s
     """What was acknowledged over all the lives of the service."""
     told: dict[int, str] = {}
     for life, statement in enumerate(statements):
-        heard = DoomedProcess(url, f"life{life}", max(told, default=0), statement).finish()
+        first = max(0, max(told, default=0) - RETRIED)
+        heard = AskingProcess(Task(url, f"life{life}", first, kill_at=statement)).finish()
         assert {number: told[number] for number in heard if number in told} == {
             number: heard[number] for number in heard if number in told
         }, "a retried request was booked again"

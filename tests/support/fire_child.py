@@ -38,7 +38,6 @@ KEY = RunKey("simulated")
 CASH = Decimal(10_000)
 TERMS = Terms(Decimal(2), Decimal(3), Decimal(0), allow_short=True)
 CALLERS = 4
-RETRIED = 6
 
 _PROCESSES = multiprocessing.get_context("forkserver")
 _PROCESSES.set_forkserver_preload([__name__, "app.storage.postgres", "asyncpg", "alembic.command"])
@@ -50,6 +49,7 @@ class Desks:
 
     database: Database
     name: str
+    keys: str = "request"
 
     def __post_init__(self) -> None:
         self.market = FireMarket(Random(11), ["60000", "100"])
@@ -84,7 +84,7 @@ class Desks:
         while self.seen <= number:
             self.market.advance(1, 0.01)
             self.seen += 1
-        key, symbol = IdempotencyKey(f"request-{number}", "f"), sorted(self.market.symbols)[number % 2]
+        key, symbol = IdempotencyKey(f"{self.keys}-{number}", "f"), sorted(self.market.symbols)[number % 2]
         try:
             if number % 5 == 3:
                 asked = OrderRequest(symbol, list(Side)[number % 2], OrderKind.MARKET, Decimal("0.01"))
@@ -97,20 +97,30 @@ class Desks:
             return None
 
 
-class DoomedProcess:
-    """A process that asks from request `first` on and is gone at its statement `kill_at`.
+@dataclass(frozen=True)
+class Task:
+    """What a process does: it asks from request `first` on, up to before `until`, or is gone at statement `kill_at`."""
 
-    What it was told comes out of `finish`: (number of the request, id of what was booked).
-    """
+    url: str
+    name: str
+    first: int = 0
+    until: int = 10**6
+    kill_at: int | None = None
+    keys: str = "request"
 
-    def __init__(self, url: str, name: str, first: int, kill_at: int) -> None:
+
+class AskingProcess:
+    """A process at its task; what it was told comes out of `finish`: number of the request to id of what was booked."""
+
+    def __init__(self, task: Task) -> None:
+        self._task = task
         self._pipe, theirs = _PROCESSES.Pipe(duplex=False)
-        self.process = _PROCESSES.Process(target=_run, args=(theirs, url, name, first, kill_at))
+        self.process = _PROCESSES.Process(target=_run, args=(theirs, task))
         self.process.start()
         theirs.close()
 
     def finish(self) -> dict[int, str]:
-        """Wait for its end."""
+        """Wait for its end, which must be the one that it was given."""
         told: dict[int, str] = {}
         try:
             while True:
@@ -119,22 +129,23 @@ class DoomedProcess:
         except (EOFError, OSError):
             pass
         self.process.join(60)
-        assert self.process.exitcode == -signal.SIGKILL
+        assert self.process.exitcode == (0 if self._task.kill_at is None else -signal.SIGKILL)
         self.process.close()
         self._pipe.close()
         return told
 
 
-def _run(pipe: Connection, url: str, name: str, first: int, kill_at: int) -> None:
-    asyncio.run(_ask_until_killed(pipe, url, name, first, kill_at))
+def _run(pipe: Connection, task: Task) -> None:
+    asyncio.run(_ask(pipe, task))
 
 
-async def _ask_until_killed(pipe: Connection, url: str, name: str, first: int, kill_at: int) -> None:
-    async with Database(url) as database:
-        desks = Desks(database, name)
+async def _ask(pipe: Connection, task: Task) -> None:
+    async with Database(task.url) as database:
+        desks = Desks(database, task.name, task.keys)
         await desks.ledger.open_account(KEY, CASH)
-        numbers = iter(range(max(0, first - RETRIED), 10**6))
-        _kill_at(database, kill_at)
+        numbers = iter(range(task.first, task.until))
+        if task.kill_at is not None:
+            _kill_at(database, task.kill_at)
 
         async def call() -> None:
             for number in numbers:
