@@ -76,7 +76,7 @@ TERMS = Terms(fee_bps=Decimal(2), slippage_bps=Decimal(3), volume_share=Decimal(
 
 def _buy(draft: CycleDraft, standing: Standing, now: datetime) -> Settlement:
     """Judges resting orders as a cycle does, then buys a hundredth."""
-    desk = Desk(TERMS, draft.id, standing, draft.snapshot, now)
+    desk = Desk(TERMS, draft.id, standing, draft.snapshot, now, cycle_id=draft.id)
     judge_resting(desk)
     check = Check("max_open_positions", passed=True, value="0", limit="5", detail="No position is open.")
     refusal = enter(desk, Side.BUY, desk.portfolio.available, UNITS // 100, Origin.SIGNAL)
