@@ -17,12 +17,12 @@ from app.domain.order import Order, OrderStatus
 from app.domain.portfolio import Exit, postings
 from app.domain.ports import EVERYTHING, Page, Selection
 from app.domain.standing import RunKey, Standing
-from app.domain.statement import AccountOrder, EquityPoint, PostedTrade, Posting, RunEntry
+from app.domain.statement import AccountOrder, EquityPoint, Holding, PostedTrade, Posting, RunEntry, list_holdings
 from app.errors import NotFoundError
 from app.storage import standings
 from app.storage.account_tables import accounts, closed_trades, orders, snapshots
 from app.storage.database import Database
-from app.storage.pages import PageRequest, is_plain, narrow
+from app.storage.pages import PageRequest, decode_cursor, encode_cursor, is_plain, narrow
 from app.storage.records import RUN_COLUMNS, SELECT_TRADES, run_from_row, trade_from_row
 from app.storage.standings import ACCOUNT_COLUMNS, ORDER_COLUMNS, order_from_row
 from app.storage.tables import trades
@@ -115,6 +115,28 @@ class SqlPortfolio:
 
         return await self._database.read(query)
 
+    async def list_positions(
+        self, key: RunKey, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
+    ) -> Page[Holding]:
+        """What one run holds, by symbol and dust last: the newest run of `key`, or the one that is wanted.
+
+        Raises:
+            NotFoundError: `run_not_found`.
+        """
+        after = None if cursor is None else _place(decode_cursor("position", cursor, "[!-~]+"))
+        standing = await self.load_standing(key, wanted.run)
+        found = [
+            one
+            for one in list_holdings(standing)
+            if wanted.symbol in (None, one.symbol)
+            and wanted.source in (None, standing.run.key.source)
+            and (wanted.since is None or one.opened_at >= wanted.since)
+            and (wanted.until is None or one.opened_at < wanted.until)
+            and (after is None or _place(one.account) > after)
+        ]
+        more = len(found) > limit
+        return Page(tuple(found[:limit]), encode_cursor("position", found[limit - 1].account) if more else None)
+
     async def get_order(self, order_id: str) -> AccountOrder:
         """One order; raises `NotFoundError` (`order_not_found`)."""
         row = None
@@ -177,6 +199,11 @@ class SqlPortfolio:
         self, page: PageRequest, statement: Select[Any], number: ColumnElement[int], build: Callable[[Sequence[Any]], T]
     ) -> Page[T]:
         return await self._database.read(lambda connection: page.fetch(connection, statement, number, build))
+
+
+def _place(account: str) -> tuple[bool, str]:
+    """Where an account stands in the listing of positions."""
+    return account.startswith("dust:"), account
 
 
 def _order_from_row(row: Sequence[Any]) -> AccountOrder:
