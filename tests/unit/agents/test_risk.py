@@ -78,7 +78,7 @@ def codes(found: Review) -> list[str]:
 
 def test_review_entry_runs_every_check_in_order_and_spends_a_quarter_of_the_cash() -> None:
     found = review()
-    assert (found.is_entry, found.approved, found.reason_code, found.halt) == (True, True, "approved", False)
+    assert (found.is_entry, found.approved, found.reason_code) == (True, True, "approved")
     assert codes(found) == ENTRY_CODES
     assert all(check.passed for check in found.checks)
     assert (found.budget, found.quantity_cap) == (2_500 * UNITS, 100 * UNITS)
@@ -109,18 +109,18 @@ def test_review_sell_while_short_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize(("side", "held"), [(Side.SELL, 2), (Side.BUY, -2)])
-def test_review_exit_meets_the_halt_and_the_price_band_only(side: Side, held: int) -> None:
+def test_review_exit_meets_the_price_band_only(side: Side, held: int) -> None:
     account = make_account(held={"BTCUSDT": held}, **BREAKING_EVERYTHING)
     found = review(side=side, account=account, model_age=100 * DAY)
     assert (found.is_entry, found.approved, found.reason_code) == (False, True, "approved")
-    assert codes(found) == ["halted", "price_band"]
+    assert codes(found) == ["price_band"]
     assert found.reason == f"{side} closes the whole position, 2 BTC."
     assert found.budget == 0
 
 
-def test_review_exit_waits_for_the_halt_and_the_price_band() -> None:
+def test_review_exit_waits_for_the_price_band_and_for_no_halt() -> None:
     account = make_account(held={"BTCUSDT": 2})
-    assert review(side=Side.SELL, account=account, halt=HALT).reason_code == "halted"
+    assert review(side=Side.SELL, account=account, halt=HALT).approved
     assert review(side=Side.SELL, account=account, market=make_market("90")).reason_code == "price_band"
 
 
@@ -191,7 +191,7 @@ def test_review_limits_of_zero_run_no_check() -> None:
             "below_minimum_notional",
         ),
     ]
-    assert (found.approved, found.quantity_cap, found.halt) == (True, UNLIMITED, False)
+    assert (found.approved, found.quantity_cap) == (True, UNLIMITED)
 
 
 def test_review_volume_cap_shrinks_the_entry() -> None:
@@ -200,19 +200,22 @@ def test_review_volume_cap_shrinks_the_entry() -> None:
     assert "cut from 2500 to 500" in next(check for check in found.checks if check.code == "volume_share").detail
 
 
-@pytest.mark.parametrize("side", Side)
 @pytest.mark.parametrize("held", [{}, {"BTCUSDT": 30}])
-def test_review_drawdown_asks_for_a_halt_whatever_was_decided(side: Side, held: dict[str, int]) -> None:
-    account = make_account(held=held, peak_equity=100_000 * UNITS)
-    assert review(side=side, account=account).halt
-    assert not review(side=side, account=account, halt=HALT).halt, "it is halted already"
+def test_find_halt_at_the_drawdown_limit_is_a_halt_once(held: dict[str, int]) -> None:
+    agent = make_agent()
+    limit = make_standing(make_account(7_500 - sum(held.values()) * 100, held, peak_equity=10_000 * UNITS))
+    found = agent.find_halt(limit, NOON)
+    assert found is not None
+    assert (found.reason_code, found.at) == ("max_drawdown", NOON)
+    assert found.reason == "Equity is 25 % below its peak; from 25 % on trading halts (MAX_DRAWDOWN)."
+    assert agent.find_halt(replace(limit, halt=HALT), NOON) is None, "it is halted already"
+    above = make_standing(make_account(7_501 - sum(held.values()) * 100, held, peak_equity=10_000 * UNITS))
+    assert agent.find_halt(above, NOON) is None
 
 
-def test_review_drawdown_is_seen_at_the_quote() -> None:
-    account = make_account(cash=0, held={"BTCUSDT": 100})
-    limits = LimitRules(price_band_percent=Decimal(0))
-    assert not review(make_agent(limits=limits), Side.SELL, account, make_market("75.01")).halt
-    assert review(make_agent(limits=limits), Side.SELL, account, make_market("75")).halt
+def test_find_halt_without_a_limit_is_none() -> None:
+    lost = make_standing(make_account(1, peak_equity=10_000 * UNITS))
+    assert make_agent(limits=LimitRules(max_drawdown=Decimal(0))).find_halt(lost, NOON) is None
 
 
 def test_review_on_a_new_day_counts_from_the_evening_before_and_no_trades() -> None:
