@@ -109,19 +109,19 @@ def test_review_sell_while_short_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize(("side", "held"), [(Side.SELL, 2), (Side.BUY, -2)])
-def test_review_exit_meets_the_price_band_only(side: Side, held: int) -> None:
+def test_review_exit_meets_the_price_band_only_halted_or_not(side: Side, held: int) -> None:
     account = make_account(held={"BTCUSDT": held}, **BREAKING_EVERYTHING)
-    found = review(side=side, account=account, model_age=100 * DAY)
+    found = review(side=side, account=account, model_age=100 * DAY, halt=HALT)
     assert (found.is_entry, found.approved, found.reason_code) == (False, True, "approved")
     assert codes(found) == ["price_band"]
     assert found.reason == f"{side} closes the whole position, 2 BTC."
     assert found.budget == 0
 
 
-def test_review_exit_waits_for_the_price_band_and_for_no_halt() -> None:
+def test_review_exit_waits_for_the_price_band() -> None:
     account = make_account(held={"BTCUSDT": 2})
-    assert review(side=Side.SELL, account=account, halt=HALT).approved
-    assert review(side=Side.SELL, account=account, market=make_market("90")).reason_code == "price_band"
+    found = review(side=Side.SELL, account=account, market=make_market("90"))
+    assert (found.approved, found.reason_code) == (False, "price_band")
 
 
 HALF = LimitRules(max_gross_exposure=Decimal("0.5"))
@@ -153,7 +153,7 @@ STOPPED = ProtectionRule(StopRule.STOP_LOSS)
 def test_review_entry_is_refused_by_the_first_check_that_fails(code: str, circumstances: dict[str, Any]) -> None:
     found = review(**circumstances)
     failed = [check for check in found.checks if not check.passed]
-    assert (found.approved, found.reason_code, found.budget) == (False, code, 0)
+    assert (found.is_entry, found.approved, found.reason_code, found.budget) == (True, False, code, 0)
     assert (failed[0].code, failed[0].detail) == (found.reason_code, found.reason)
     assert [one.replace("size_zero", "size_unknown") for one in codes(found)][:10] == ENTRY_CODES[:10]
 
@@ -192,6 +192,7 @@ def test_review_limits_of_zero_run_no_check() -> None:
         ),
     ]
     assert (found.approved, found.quantity_cap) == (True, UNLIMITED)
+    assert make_agent(limits=off).find_halt(make_standing(make_account(**BREAKING_EVERYTHING)), NOON) is None
 
 
 def test_review_volume_cap_shrinks_the_entry() -> None:
@@ -200,22 +201,24 @@ def test_review_volume_cap_shrinks_the_entry() -> None:
     assert "cut from 2500 to 500" in next(check for check in found.checks if check.code == "volume_share").detail
 
 
-@pytest.mark.parametrize("held", [{}, {"BTCUSDT": 30}])
-def test_find_halt_at_the_drawdown_limit_is_a_halt_once(held: dict[str, int]) -> None:
+def test_find_halt_from_the_drawdown_limit_on_unless_it_is_halted_already() -> None:
     agent = make_agent()
-    limit = make_standing(make_account(7_500 - sum(held.values()) * 100, held, peak_equity=10_000 * UNITS))
-    found = agent.find_halt(limit, NOON)
-    assert found is not None
-    assert (found.reason_code, found.at) == ("max_drawdown", NOON)
-    assert found.reason == "Equity is 25 % below its peak; from 25 % on trading halts (MAX_DRAWDOWN)."
-    assert agent.find_halt(replace(limit, halt=HALT), NOON) is None, "it is halted already"
-    above = make_standing(make_account(7_501 - sum(held.values()) * 100, held, peak_equity=10_000 * UNITS))
-    assert agent.find_halt(above, NOON) is None
+    fallen = make_account(cash=7_500, peak_equity=10_000 * UNITS)
+    assert agent.find_halt(make_standing(fallen), NOON) == Halt(
+        "max_drawdown", "Equity is 25 % below its peak; from 25 % on trading halts (MAX_DRAWDOWN).", NOON
+    )
+    assert agent.find_halt(make_standing(fallen, HALT), NOON) is None
+    nearly = make_account(cash=7_501, peak_equity=10_000 * UNITS)
+    assert agent.find_halt(make_standing(nearly), NOON) is None
 
 
-def test_find_halt_without_a_limit_is_none() -> None:
-    lost = make_standing(make_account(1, peak_equity=10_000 * UNITS))
-    assert make_agent(limits=LimitRules(max_drawdown=Decimal(0))).find_halt(lost, NOON) is None
+def test_review_drawdown_is_seen_at_the_quote() -> None:
+    account = make_account(cash=0, held={"BTCUSDT": 100})
+    dusty = replace(account, portfolio=account.portfolio.to_dust("BTCUSDT"))
+    limits = LimitRules(max_daily_loss=Decimal(0))
+    for quote, passed in (("75.01", True), ("75", False)):
+        found = review(make_agent(limits=limits), account=dusty, market=make_market(quote, close=quote))
+        assert next(check for check in found.checks if check.code == "max_drawdown").passed is passed
 
 
 def test_review_on_a_new_day_counts_from_the_evening_before_and_no_trades() -> None:
