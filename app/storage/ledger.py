@@ -225,7 +225,7 @@ class _CycleBooking:
             return earlier
         before = standings.load_standing(connection, account)
         decided = _find_decided(connection, account.id, draft)
-        now = self.clock.now()
+        now = before.booked_at(self.clock.now(), draft.started_at)
         if decided is not None:
             report = make_duplicate_report(account.run, draft, decided, now)
             _insert_cycle(connection, account.id, report)
