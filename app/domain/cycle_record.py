@@ -21,12 +21,12 @@ class CandleReference:
     """Which kept candles a cycle looked at, oldest first.
 
     `runs` are (open time in ms, how many follow it without a gap), `restated` the versions of those that an exchange
-    has restated, by open time in ms; `sha256` is of the candles' digests.
+    has restated, by open time in ms; `sha256` is of the candles' digests, None where it is not kept.
     """
 
     runs: tuple[tuple[int, ...], ...]
     restated: dict[str, int]
-    sha256: str
+    sha256: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import zlib
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any, cast
 
-from sqlalchemy import BigInteger, DateTime, Dialect, Integer, Numeric, String, Text, TypeDecorator
+from sqlalchemy import BigInteger, DateTime, Dialect, Integer, LargeBinary, Numeric, String, Text, TypeDecorator
 from sqlalchemy.types import TypeEngine
 
 from app.errors import StorageError
@@ -114,6 +115,26 @@ class ExactNumber(TypeDecorator[Decimal]):
         if value is None or dialect.name != "sqlite":
             return cast("Decimal | None", value)
         return Decimal(cast("str", value))
+
+
+class PackedText(TypeDecorator[str]):
+    """A text that is kept compressed (zlib), at half its size or less."""
+
+    impl = LargeBinary
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> bytes | None:  # noqa: ARG002 - SQLAlchemy's
+        """Compress a text."""
+        return None if value is None else zlib.compress(value.encode())
+
+    def process_result_value(self, value: bytes | None, dialect: Dialect) -> str | None:  # noqa: ARG002
+        """Turn what the database keeps into the text; raises StorageError `record_damaged` where it is none."""
+        if value is None:
+            return None
+        try:
+            return zlib.decompress(value).decode()
+        except (zlib.error, UnicodeDecodeError) as error:
+            raise StorageError("A record in the database is damaged.", code="record_damaged") from error
 
 
 class UtcDateTime(TypeDecorator[datetime]):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -51,8 +52,14 @@ class CandleKeeper:
     def __init__(self) -> None:
         self._known: dict[_Series, dict[int, _Version]] = {}
 
-    def keep(self, connection: Connection, snapshot: MarketSnapshot) -> tuple[CandleReference, dict[int, _Version]]:
-        """Keep the candles of a snapshot; returns how they are named, and what to `remember` after the commit."""
+    def keep(
+        self, connection: Connection, snapshot: MarketSnapshot, shown: int
+    ) -> tuple[CandleReference, CandleReference, dict[int, _Version]]:
+        """Keep the candles of a snapshot.
+
+        Returns:
+            How they are named, how the newest `shown` of them are, and what to `remember` after the commit.
+        """
         series = _series(snapshot.source, snapshot.symbol, snapshot.interval)
         known = self._known.get(series, {})
         times = [_milliseconds(candle.open_time) for candle in snapshot.candles]
@@ -63,12 +70,11 @@ class CandleKeeper:
         }
         found = _save(connection, series, new) if new else {}
         versions = [found.get(opened) or known[opened] for opened in times]
-        reference = CandleReference(
-            runs=tuple(_runs(times, snapshot.interval.milliseconds)),
-            restated={str(opened): one[2] for opened, one in zip(times, versions, strict=True) if one[2]},
-            sha256=hashlib.sha256(b"".join(one[1] for one in versions)).hexdigest(),
+        step = snapshot.interval.milliseconds
+        reference = replace(
+            _reference(times, versions, step), sha256=hashlib.sha256(b"".join(one[1] for one in versions)).hexdigest()
         )
-        return reference, found
+        return reference, _reference(times[-shown:], versions[-shown:], step), found
 
     def remember(self, snapshot: MarketSnapshot, found: dict[int, _Version]) -> None:
         """Note what was kept, once that is committed."""
@@ -98,7 +104,8 @@ def load_candles(
             if row is None:
                 raise _incomplete(opened)
             found.append(Candle(_moment(opened), _moment(row[2]), *row[3:]))
-    if hashlib.sha256(b"".join(map(candle_digest, found))).hexdigest() != reference.sha256:
+    kept = reference.sha256
+    if kept is not None and hashlib.sha256(b"".join(map(candle_digest, found))).hexdigest() != kept:
         raise _incomplete(reference.runs[0][0])
     return tuple(found)
 
@@ -118,6 +125,11 @@ def _save(connection: Connection, series: _Series, new: dict[int, Candle]) -> di
     if rows:
         connection.execute(_INSERT, rows)
     return found
+
+
+def _reference(times: Sequence[int], versions: Sequence[_Version], step: int) -> CandleReference:
+    restated = {str(opened): one[2] for opened, one in zip(times, versions, strict=True) if one[2]}
+    return CandleReference(tuple(_runs(times, step)), restated)
 
 
 def _runs(times: Sequence[int], step: int) -> list[tuple[int, int]]:

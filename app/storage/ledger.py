@@ -11,14 +11,14 @@ from sqlalchemy import Connection, bindparam, insert, select
 
 from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
 from app.domain.cycle import CycleDraft, CycleReport, Trade
-from app.domain.cycle_record import write_inputs, write_outcome
+from app.domain.cycle_record import CandleReference, write_inputs, write_outcome
 from app.domain.ports import EVERYTHING, Clock, IdempotencyKey, Page, Selection, Settle
 from app.domain.record import canonical, digest
 from app.domain.standing import RunKey, Standing
 from app.domain.telling import tell_cycle
 from app.errors import NotFoundError
 from app.storage import bookings, events, idempotency, opening, standings
-from app.storage.cycle_candles import CandleKeeper
+from app.storage.cycle_candles import CandleKeeper, load_candles
 from app.storage.database import Database
 from app.storage.idempotency import KeyedResult
 from app.storage.pages import MAXIMUM_NUMBER, PageRequest, is_plain, narrow
@@ -27,6 +27,7 @@ from app.storage.records import (
     SELECT_TRADES,
     cycle_values,
     decision_values,
+    find_seen,
     report_from_row,
     trade_from_row,
 )
@@ -154,7 +155,7 @@ class SqlLedger:
     async def list_cycles(
         self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
     ) -> Page[CycleReport]:
-        """Cycles without the fills of resting orders, newest first; `limit` from 1 to 1000.
+        """Cycles without their candles and the fills of resting orders, newest first; `limit` from 1 to 1000.
 
         Raises:
             InvalidInputError: `invalid_cursor`.
@@ -193,7 +194,12 @@ def find_cycle(connection: Connection, cycle_id: str) -> CycleReport | None:
     if row is None:
         return None
     fills = connection.execute(_SELECT_FILLS, {"wanted_id": cycle_id}).all()
-    return replace(report_from_row(row), fills=tuple(trade_from_row(fill) for fill in fills))
+    report = replace(report_from_row(row), fills=tuple(trade_from_row(fill) for fill in fills))
+    seen = find_seen(row)
+    if seen is None or report.market is None:
+        return report
+    candles = load_candles(connection, report.source, report.symbol, report.interval, seen)
+    return replace(report, market=replace(report.market, candles=candles))
 
 
 def _find_replay(connection: Connection, key: IdempotencyKey) -> CycleReport | None:
@@ -225,20 +231,22 @@ class _CycleBooking:
             return earlier
         before = standings.load_standing(connection, account)
         decided = _find_decided(connection, account.id, draft)
-        now = self.clock.now()
+        now = before.booked_at(self.clock.now(), draft.started_at)
+        reference, shown = None, None
+        if self.keeps_record:
+            reference, shown, self.seen = self.candles.keep(connection, draft.snapshot, len(draft.market.candles))
         if decided is not None:
             report = make_duplicate_report(account.run, draft, decided, now)
-            _insert_cycle(connection, account.id, report)
+            _insert_cycle(connection, account.id, report, shown)
             halt = None
         else:
             settlement = self.settle(before, now)
             made = make_trades(account.run, settlement, draft.id, draft.decision, now)
-            _insert_cycle(connection, account.id, make_report(account.run, draft, settlement, made, now))
+            _insert_cycle(connection, account.id, make_report(account.run, draft, settlement, made, now), shown)
             numbered = bookings.save_settlement(connection, account, before, settlement, made, draft.id)
             report = make_report(account.run, draft, settlement, numbered, now)
             halt = settlement.halt
-        if self.keeps_record:
-            reference, self.seen = self.candles.keep(connection, draft.snapshot)
+        if reference is not None:
             inputs = write_inputs(draft, before, reference)
             bookings.save_record(connection, account, "cycle", report.id, inputs, write_outcome(report))
         if self.key is not None:
@@ -248,8 +256,8 @@ class _CycleBooking:
         return report
 
 
-def _insert_cycle(connection: Connection, account_id: int, report: CycleReport) -> None:
-    connection.execute(_INSERT_CYCLE, cycle_values(report, account_id))
+def _insert_cycle(connection: Connection, account_id: int, report: CycleReport, shown: CandleReference | None) -> None:
+    connection.execute(_INSERT_CYCLE, cycle_values(report, account_id, shown))
     if report.decision is not None:
         connection.execute(_INSERT_DECISION, decision_values(report.id, report.decision))
 

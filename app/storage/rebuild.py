@@ -32,16 +32,19 @@ class Step:
     at: datetime
 
 
-def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Step, list[str]]]:
+def replay_fills(
+    connection: Connection, account: Account, *, has_exits: bool = True
+) -> Iterator[tuple[Step, list[str]]]:
     """The account after each fill, oldest first, and what is wrong about the fill, in words.
 
     What can be wrong: balances that do not follow from the ones before, postings that do not sum to zero, a position
     turned round, an exit that is recorded otherwise, dust that is not there, a fill dated before the one before it.
+    Fills without an order are of older versions, which went by the clock alone, and kept no exits (`has_exits`).
     """
     portfolio = Portfolio(to_units(account.run.initial_cash))
     dust, recorded = _load_dust(connection, account), _load_exits(connection, account)
     before = account.run.opened_at
-    for number, symbol, side_name, at, quantity, notional, fee, *after in connection.execute(
+    for number, symbol, side_name, at, order_id, quantity, notional, fee, *after in connection.execute(
         _select_fills(connection), {"account_id": account.id}
     ):
         side, wrong = Side(side_name), []
@@ -57,9 +60,9 @@ def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Ste
             )
         if sum(postings(side, notional, fee, symbol, exit_).values()):
             wrong.append("its postings do not sum to zero")
-        if recorded and recorded.get(number) != _facts(exit_):
+        if has_exits and recorded.get(number) != _facts(exit_):
             wrong.append("what it closed is not what is recorded of it")
-        if at < before:
+        if order_id is not None and at < before:
             wrong.append("it is dated before what came before it")
         for moved, amounts in dust.get(number, ()):
             portfolio, fits = _move_dust(portfolio, moved, amounts)
@@ -128,6 +131,7 @@ def _select_fills(connection: Connection) -> Select[Any]:
             trades.c.symbol,
             trades.c.side,
             trades.c.executed_at,
+            trades.c.order_id,
             *(_whole(connection, column) for column in amounts),
         )
         .where(trades.c.account_id == bindparam("account_id"))

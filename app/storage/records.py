@@ -20,6 +20,7 @@ from app.domain.cycle import (
     MarketView,
     Trade,
 )
+from app.domain.cycle_record import CandleReference
 from app.domain.market import Indicators
 from app.domain.order import Check, Order, Origin, Side
 from app.domain.record import from_microseconds, from_plain, microseconds, to_plain
@@ -146,7 +147,7 @@ def _edge(name: str | None) -> Edge | None:
 
 
 def report_from_row(row: Sequence[Any]) -> CycleReport:
-    """The report in a row of `SELECT_CYCLES`; its fills stand in other rows."""
+    """The report in a row of `SELECT_CYCLES`; its fills, and most often its candles, stand elsewhere."""
     (_, cycle_id, source, symbol, interval, status, started_at, finished_at, candle_open_time, market) = row[:10]
     execution_status, execution_reason_code, execution_reason, duplicate_of, reason_code, reason, logs = row[10:17]
     checks, changed, *run = row[17:_DECISION_START]
@@ -179,8 +180,8 @@ def report_from_row(row: Sequence[Any]) -> CycleReport:
     )
 
 
-def cycle_values(report: CycleReport, account_id: int) -> dict[str, Any]:
-    """The row of `cycles` for a report."""
+def cycle_values(report: CycleReport, account_id: int, seen: CandleReference | None = None) -> dict[str, Any]:
+    """The row of `cycles` for a report; `seen` names the candles that it shows, where they are kept elsewhere."""
     market, execution = report.market, report.execution
     values: dict[str, Any] = {
         "id": report.id,
@@ -191,7 +192,7 @@ def cycle_values(report: CycleReport, account_id: int) -> dict[str, Any]:
         "started_at": report.started_at,
         "finished_at": report.finished_at,
         "candle_open_time": None if market is None else market.candle_open_time,
-        "market": None if market is None else _market_to_json(market),
+        "market": None if market is None else _market_to_json(market, seen),
         "reason_code": report.reason_code,
         "reason": report.reason,
         "checks": to_plain(report.checks) or None,
@@ -262,13 +263,20 @@ def _decision_from_row(row: Sequence[Any]) -> Decision | None:
     return Decision(Signal(action), confidence, probabilities, *told)
 
 
-def _market_to_json(market: MarketView) -> dict[str, Any]:
+def find_seen(row: Sequence[Any]) -> CandleReference | None:
+    """What names the candles of a report in a row of `SELECT_CYCLES`; None where they stand in the row itself."""
+    market = row[9]
+    return None if market is None or "seen" not in market else from_plain(CandleReference, market["seen"])
+
+
+def _market_to_json(market: MarketView, seen: CandleReference | None) -> dict[str, Any]:
     indicators = market.indicators
+    candles = {"candles": [_candle_to_json(candle) for candle in market.candles]}
     return {
         "price": str(market.price),
         "close_time": microseconds(market.candle_close_time),
         "indicators": [indicators.sma_10, indicators.sma_50, indicators.rsi_14, indicators.price_change_1m],
-        "candles": [_candle_to_json(candle) for candle in market.candles],
+        **(candles if seen is None else {"seen": to_plain(seen)}),
     }
 
 
@@ -278,7 +286,7 @@ def _market_from_json(document: dict[str, Any], candle_open_time: datetime) -> M
         candle_open_time=candle_open_time,
         candle_close_time=from_microseconds(document["close_time"]),
         indicators=Indicators(*document["indicators"]),
-        candles=tuple(_candle_from_json(values) for values in document["candles"]),
+        candles=tuple(_candle_from_json(values) for values in document.get("candles", ())),
     )
 
 

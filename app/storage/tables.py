@@ -23,7 +23,7 @@ from sqlalchemy import (
 )
 
 from app.storage.account_tables import metadata
-from app.storage.column_types import ExactNumber, Money, RowNumber, UtcDateTime
+from app.storage.column_types import ExactNumber, Money, PackedText, RowNumber, UtcDateTime
 
 # `number` counts cycles in the order they were booked, which no clock can turn round.
 # `duplicate_of` names the cycle whose fill of the same candle stood in the way of this one's.
@@ -295,7 +295,7 @@ records = Table(
     Column("account_id", RowNumber, ForeignKey("accounts.id"), nullable=False),
     Column("kind", String(16), nullable=False),
     Column("cycle_id", String(64), ForeignKey("cycles.id"), unique=True),
-    Column("document", Text, nullable=False),
+    Column("document", PackedText, nullable=False),
     Column("hash", String(64), nullable=False),
     CheckConstraint("(kind = 'cycle') = (cycle_id IS NOT NULL)", name="cycle_id"),
     Index(None, "account_id", "number"),

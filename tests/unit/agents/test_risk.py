@@ -78,7 +78,7 @@ def codes(found: Review) -> list[str]:
 
 def test_review_entry_runs_every_check_in_order_and_spends_a_quarter_of_the_cash() -> None:
     found = review()
-    assert (found.is_entry, found.approved, found.reason_code, found.halt) == (True, True, "approved", False)
+    assert (found.is_entry, found.approved, found.reason_code) == (True, True, "approved")
     assert codes(found) == ENTRY_CODES
     assert all(check.passed for check in found.checks)
     assert (found.budget, found.quantity_cap) == (2_500 * UNITS, 100 * UNITS)
@@ -109,19 +109,19 @@ def test_review_sell_while_short_adds_nothing() -> None:
 
 
 @pytest.mark.parametrize(("side", "held"), [(Side.SELL, 2), (Side.BUY, -2)])
-def test_review_exit_meets_the_halt_and_the_price_band_only(side: Side, held: int) -> None:
+def test_review_exit_meets_the_price_band_only_halted_or_not(side: Side, held: int) -> None:
     account = make_account(held={"BTCUSDT": held}, **BREAKING_EVERYTHING)
-    found = review(side=side, account=account, model_age=100 * DAY)
+    found = review(side=side, account=account, model_age=100 * DAY, halt=HALT)
     assert (found.is_entry, found.approved, found.reason_code) == (False, True, "approved")
-    assert codes(found) == ["halted", "price_band"]
+    assert codes(found) == ["price_band"]
     assert found.reason == f"{side} closes the whole position, 2 BTC."
     assert found.budget == 0
 
 
-def test_review_exit_waits_for_the_halt_and_the_price_band() -> None:
+def test_review_exit_waits_for_the_price_band() -> None:
     account = make_account(held={"BTCUSDT": 2})
-    assert review(side=Side.SELL, account=account, halt=HALT).reason_code == "halted"
-    assert review(side=Side.SELL, account=account, market=make_market("90")).reason_code == "price_band"
+    found = review(side=Side.SELL, account=account, market=make_market("90"))
+    assert (found.approved, found.reason_code) == (False, "price_band")
 
 
 HALF = LimitRules(max_gross_exposure=Decimal("0.5"))
@@ -153,7 +153,7 @@ STOPPED = ProtectionRule(StopRule.STOP_LOSS)
 def test_review_entry_is_refused_by_the_first_check_that_fails(code: str, circumstances: dict[str, Any]) -> None:
     found = review(**circumstances)
     failed = [check for check in found.checks if not check.passed]
-    assert (found.approved, found.reason_code, found.budget) == (False, code, 0)
+    assert (found.is_entry, found.approved, found.reason_code, found.budget) == (True, False, code, 0)
     assert (failed[0].code, failed[0].detail) == (found.reason_code, found.reason)
     assert [one.replace("size_zero", "size_unknown") for one in codes(found)][:10] == ENTRY_CODES[:10]
 
@@ -191,7 +191,8 @@ def test_review_limits_of_zero_run_no_check() -> None:
             "below_minimum_notional",
         ),
     ]
-    assert (found.approved, found.quantity_cap, found.halt) == (True, UNLIMITED, False)
+    assert (found.approved, found.quantity_cap) == (True, UNLIMITED)
+    assert make_agent(limits=off).find_halt(make_standing(make_account(**BREAKING_EVERYTHING)), NOON) is None
 
 
 def test_review_volume_cap_shrinks_the_entry() -> None:
@@ -200,19 +201,24 @@ def test_review_volume_cap_shrinks_the_entry() -> None:
     assert "cut from 2500 to 500" in next(check for check in found.checks if check.code == "volume_share").detail
 
 
-@pytest.mark.parametrize("side", Side)
-@pytest.mark.parametrize("held", [{}, {"BTCUSDT": 30}])
-def test_review_drawdown_asks_for_a_halt_whatever_was_decided(side: Side, held: dict[str, int]) -> None:
-    account = make_account(held=held, peak_equity=100_000 * UNITS)
-    assert review(side=side, account=account).halt
-    assert not review(side=side, account=account, halt=HALT).halt, "it is halted already"
+def test_find_halt_from_the_drawdown_limit_on_unless_it_is_halted_already() -> None:
+    agent = make_agent()
+    fallen = make_account(cash=7_500, peak_equity=10_000 * UNITS)
+    assert agent.find_halt(make_standing(fallen), NOON) == Halt(
+        "max_drawdown", "Equity is 25 % below its peak; from 25 % on trading halts (MAX_DRAWDOWN).", NOON
+    )
+    assert agent.find_halt(make_standing(fallen, HALT), NOON) is None
+    nearly = make_account(cash=7_501, peak_equity=10_000 * UNITS)
+    assert agent.find_halt(make_standing(nearly), NOON) is None
 
 
 def test_review_drawdown_is_seen_at_the_quote() -> None:
     account = make_account(cash=0, held={"BTCUSDT": 100})
-    limits = LimitRules(price_band_percent=Decimal(0))
-    assert not review(make_agent(limits=limits), Side.SELL, account, make_market("75.01")).halt
-    assert review(make_agent(limits=limits), Side.SELL, account, make_market("75")).halt
+    dusty = replace(account, portfolio=account.portfolio.to_dust("BTCUSDT"))
+    limits = LimitRules(max_daily_loss=Decimal(0))
+    for quote, passed in (("75.01", True), ("75", False)):
+        found = review(make_agent(limits=limits), account=dusty, market=make_market(quote, close=quote))
+        assert next(check for check in found.checks if check.code == "max_drawdown").passed is passed
 
 
 def test_review_on_a_new_day_counts_from_the_evening_before_and_no_trades() -> None:

@@ -86,6 +86,8 @@ def test_cooldown_holds_for_its_minutes_after_the_last_loss(losses: int, seconds
     account = make_account(losses_in_a_row=losses, last_loss_at=NOON - seconds_since * SECOND)
     check = limits.check_cooldown(account, 3, timedelta(minutes=60), NOON)
     assert told(check) == ("cooldown", passed, str(losses), "3")
+    assert check is not None
+    assert ("until" in check.detail) is not passed
 
 
 def test_cooldown_says_until_when() -> None:
@@ -161,6 +163,11 @@ def test_symbol_exposure_is_cut_to_what_its_share_leaves() -> None:
         "What is held of BTCUSDT would be worth 7000 with the order; at most 50 % of the equity, 5000, may be "
         "(MAX_SYMBOL_EXPOSURE): cut from 4000 to 2000."
     )
+
+
+def test_symbol_exposure_of_a_short_counts_as_that_of_a_long() -> None:
+    account = make_account(cash=13_000, held={"BTCUSDT": -30})
+    assert limits.cap_symbol_exposure(4_000 * UNITS, account, "BTCUSDT", Decimal("0.5"))[1] == 2_000 * UNITS
 
 
 def test_gross_exposure_adds_longs_and_shorts() -> None:
