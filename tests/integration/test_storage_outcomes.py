@@ -22,6 +22,7 @@ from app.storage.outcomes import SqlOutcomes
 from app.storage.tables import outcomes as table
 from tests.support.books import (
     CASH,
+    KEY,
     SOURCE,
     SYMBOL,
     SteppingClock,
@@ -30,7 +31,7 @@ from tests.support.books import (
     make_old_books,
     make_outcome,
     make_refusal,
-    settle_with,
+    skip,
 )
 
 pytest_plugins = ("tests.support.databases",)
@@ -46,15 +47,15 @@ def opened(index: int) -> datetime:
 
 @pytest.fixture
 async def outcomes(database: Database) -> SqlOutcomes:
-    await SqlLedger(database, SteppingClock()).open_account(SOURCE, CASH)
+    await SqlLedger(database, SteppingClock()).open_account(KEY, CASH)
     return SqlOutcomes(database)
 
 
 async def book(database: Database, *drafts: CycleDraft) -> None:
     ledger = SqlLedger(database, SteppingClock())
     for draft in drafts:
-        await ledger.open_account(draft.source, CASH)
-        await ledger.record_cycle(draft, settle_with(None), SteppingClock())
+        await ledger.open_account(draft.key, CASH)
+        await ledger.record_cycle(draft, skip(draft), SteppingClock())
 
 
 def of_model(draft: CycleDraft, model_id: str) -> CycleDraft:
@@ -87,7 +88,7 @@ async def test_find_waiting_tells_of_each_model_and_market_the_oldest(
         make_draft(7, interval=Interval.M5),
         make_draft(1, source="binance"),
     )
-    await SqlLedger(database, SteppingClock()).record_refusal(make_refusal(2))
+    await SqlLedger(database, SteppingClock()).record_refusal(make_refusal(2), KEY)
     assert set(await outcomes.find_waiting(SOURCE, NOW, 1_000)) == {
         WaitingDecisions("forest-1", SYMBOL, MINUTE, opened(3)),
         WaitingDecisions("forest-2", SYMBOL, MINUTE, opened(5)),
@@ -153,7 +154,7 @@ async def test_record_without_a_truth_is_never_asked_for_again_and_counts_for_no
 async def test_record_more_than_one_write_takes_keeps_them_all(database: Database, outcomes: SqlOutcomes) -> None:
     drafts = [make_draft(index) for index in range(501)]
     ledger = SqlLedger(database, SteppingClock())
-    await asyncio.gather(*(ledger.record_cycle(draft, settle_with(None), SteppingClock()) for draft in drafts))
+    await asyncio.gather(*(ledger.record_cycle(draft, skip(draft), SteppingClock()) for draft in drafts))
     assert await outcomes.record(SOURCE, [make_outcome(draft.id) for draft in drafts]) == 501
 
 
@@ -237,7 +238,7 @@ async def test_books_of_the_version_before_are_kept_and_their_decisions_can_be_s
 async def test_search_for_what_waits_walks_the_index_of_its_candles(
     sqlite_database: Database,
 ) -> None:
-    await SqlLedger(sqlite_database, SteppingClock()).open_account(SOURCE, CASH)
+    await SqlLedger(sqlite_database, SteppingClock()).open_account(KEY, CASH)
     outcomes = SqlOutcomes(sqlite_database)
     waiting = WaitingDecisions("forest-1", SYMBOL, MINUTE, opened(1))
     found = await explained(sqlite_database, lambda: outcomes.find_unscored(SOURCE, waiting, NOW))
