@@ -15,6 +15,7 @@ from app.domain.candle import Interval
 from app.domain.cycle import CycleDraft
 from app.domain.outcome import Outcome, ScoredDecision, StatedDecision, Truth, WaitingDecisions
 from app.domain.signal import Signal
+from app.domain.standing import RunKey
 from app.errors import StorageError
 from app.storage.database import Database, open_engine
 from app.storage.ledger import SqlLedger
@@ -129,6 +130,20 @@ async def test_find_unscored_candle_asked_about_twice_is_the_first_decision_only
     assert sorted(found) == sorted([first.id, "other"])
     await outcomes.record(SOURCE, [make_outcome(cycle_id) for cycle_id in found])
     assert await outcomes.find_waiting(SOURCE, NOW, 1_000) == ()
+
+
+async def test_find_waiting_candle_asked_about_by_two_runs_is_one_decision(
+    database: Database, outcomes: SqlOutcomes
+) -> None:
+    draft = make_draft(3)
+    await book(database, draft)
+    ledger, other = SqlLedger(database, SteppingClock()), RunKey(SOURCE, name="second")
+    await ledger.open_account(other, CASH)
+    for again in (replace(draft, id="again", key=other), replace(make_draft(4), id="new", key=other)):
+        await ledger.record_cycle(again, skip(again), SteppingClock())
+    (waiting,) = await outcomes.find_waiting(SOURCE, NOW, 1_000)
+    found = await outcomes.find_unscored(SOURCE, waiting, NOW)
+    assert [decision.cycle_id for decision in found] == [draft.id, "new"]
 
 
 async def test_record_twice_keeps_the_first_outcome(database: Database, outcomes: SqlOutcomes) -> None:
@@ -246,7 +261,7 @@ async def test_search_for_what_waits_walks_the_index_of_its_candles(
     index = "ix_cycles_account_id_interval_candle_open_time_symbol"
     assert sum(index in step for step in found) == 2, found
     assert not [step for step in [*found, *loaded] if step.startswith("SCAN") and "INDEX" not in step]
-    assert loaded[1] == "SCAN outcomes USING INDEX ix_outcomes_settled_at", loaded
+    assert loaded[0] == "SCAN outcomes USING INDEX ix_outcomes_settled_at", loaded
 
 
 async def explained(database: Database, work: Callable[[], Awaitable[object]]) -> list[str]:
