@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, cast, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Numeric, Select, bindparam, cast, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.domain.money import UNITS, plain, to_units
@@ -32,14 +32,12 @@ class Step:
     at: datetime
 
 
-def replay_fills(
-    connection: Connection, account: Account, *, has_exits: bool = True
-) -> Iterator[tuple[Step, list[str]]]:
+def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Step, list[str]]]:
     """The account after each fill, oldest first, and what is wrong about the fill, in words.
 
     What can be wrong: balances that do not follow from the ones before, postings that do not sum to zero, a position
     turned round, an exit that is recorded otherwise, dust that is not there, a fill dated before the one before it.
-    Fills without an order are of older versions, which went by the clock alone, and kept no exits (`has_exits`).
+    Fills without an order are of older versions, which were dated by the clock alone, though it may have gone back.
     """
     portfolio = Portfolio(to_units(account.run.initial_cash))
     dust, recorded = _load_dust(connection, account), _load_exits(connection, account)
@@ -60,7 +58,7 @@ def replay_fills(
             )
         if sum(postings(side, notional, fee, symbol, exit_).values()):
             wrong.append("its postings do not sum to zero")
-        if has_exits and recorded.get(number) != _facts(exit_):
+        if recorded and recorded.get(number) != _facts(exit_):
             wrong.append("what it closed is not what is recorded of it")
         if order_id is not None and at < before:
             wrong.append("it is dated before what came before it")
@@ -120,7 +118,7 @@ def _whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[
     """An amount as whole 1e-8 units, past the column's own type, which would make a Decimal of each."""
     if connection.dialect.name == "sqlite":
         return type_coerce(column, BigInteger)
-    return cast(column * UNITS, BigInteger)
+    return cast(type_coerce(column, Numeric) * UNITS, BigInteger)
 
 
 def _select_fills(connection: Connection) -> Select[Any]:
