@@ -69,8 +69,11 @@ def narrow(
     """The rows of `statement` that are wanted, by the columns that tell."""
     if wanted.symbol is not None:
         statement = statement.where(symbol == _matchable(wanted.symbol))
-    if wanted.source is not None or wanted.run is not None:
-        statement = statement.where(account_id.in_(_accounts(wanted)))
+    if wanted.run is not None:
+        statement = statement.where(account_id == _accounts(wanted).scalar_subquery())
+    elif wanted.source is not None:
+        # Plus zero keeps SQLite from collecting and sorting all rows of these accounts for one page.
+        statement = statement.where((account_id + 0).in_(_accounts(wanted)))
     if wanted.since is not None:
         statement = statement.where(moment >= wanted.since)
     if wanted.until is not None:
