@@ -77,7 +77,7 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
 
 
 def print_cycle(report: CycleReport, *, as_json: bool) -> None:
-    """One cycle: its line, or all of it as JSON."""
+    """One cycle: its line, what its candles did to resting orders and the limits it met, or all of it as JSON."""
     if as_json:
         _print_json_text(TypeAdapter(schemas.Cycle).dump_json(schemas.Cycle.model_validate(report), by_alias=True))
         return
@@ -88,6 +88,14 @@ def print_cycle(report: CycleReport, *, as_json: bool) -> None:
         f"{report.finished_at:%Y-%m-%d %H:%M:%SZ}  {report.symbol} ({report.source})  {report.decision.action} "
         f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}"
     )
+    for trade in report.fills:
+        if trade.confidence is None:
+            _plain(f"  filled  {trade.origin.value} order: {trade.reason}")
+    if report.checks:
+        _plain(f"  checks  {sum(check.passed for check in report.checks)} of {len(report.checks)} passed")
+    for check in report.checks:
+        if not check.passed:
+            _plain(f"  failed  {check.code}: {check.value}, limit {check.limit}")
 
 
 def print_trades(trades: Sequence[Trade], *, as_json: bool) -> None:
@@ -280,7 +288,7 @@ def _trade_table(trades: Sequence[Trade]) -> Table:
             f"{trade.quantity.normalize():f}",
             f"{trade.price.normalize():f}",
             f"{trade.fee:.4f}",
-            f"{trade.confidence:.1%}",
+            "-" if trade.confidence is None else f"{trade.confidence:.1%}",
             f"{trade.cash_after:.2f}",
             trade.source,
         )

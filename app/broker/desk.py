@@ -58,10 +58,17 @@ class Desk:
         standing: The account before the booking.
         snapshot: The market as it was seen for the booking.
         now: When it is booked.
+        cycle_id: The cycle that it is the booking of, None for a person's doing.
     """
 
     def __init__(
-        self, terms: Terms, booking_id: str, standing: Standing, snapshot: MarketSnapshot, now: datetime
+        self,
+        terms: Terms,
+        booking_id: str,
+        standing: Standing,
+        snapshot: MarketSnapshot,
+        now: datetime,
+        cycle_id: str | None = None,
     ) -> None:
         self.terms = terms
         self.snapshot = snapshot
@@ -72,6 +79,7 @@ class Desk:
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
         self._booking_id = booking_id
+        self._cycle_id = cycle_id
         self._before = standing
         self._resting = {order.id: order for order in standing.orders}
         self._changed: dict[str, Order] = {}
@@ -175,6 +183,7 @@ class Desk:
                 origin=origin,
                 created_at=self.now,
                 active_from=opened if is_stop else opened + self.snapshot.interval.duration,
+                cycle_id=self._cycle_id,
             ),
             **more,  # type: ignore[arg-type]
         )
