@@ -22,6 +22,7 @@ from app.domain.ports import IdempotencyKey, Ledger, Page
 from app.domain.signal import Prediction
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
+from app.research.performance import PerformanceReport
 from app.research.track_record import TrackRecord
 from app.settings import Settings
 
@@ -70,6 +71,14 @@ class EventRelay(Protocol):
         ...
 
 
+class Performance(Protocol):
+    """How accounts did."""
+
+    async def measure(self, run_id: str | None) -> PerformanceReport:
+        """How a run did, by default the newest; raises `NotFoundError` (`run_not_found`)."""
+        ...
+
+
 class ReadinessCheck(Protocol):
     """One named answer to "could a cycle run now?"."""
 
@@ -105,6 +114,11 @@ class Service(Protocol):
     @property
     def ledger(self) -> Ledger:
         """The books."""
+        ...
+
+    @property
+    def performance(self) -> Performance:
+        """How the account did."""
         ...
 
     @property

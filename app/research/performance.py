@@ -231,14 +231,14 @@ def judge(run: Run, days: int, fills: int, shadow_books: Sequence[ShadowResult])
     """
     told = {book.name: book.comparison for book in shadow_books if book.comparison is not None}
     if fills == 0:
-        answer, reason = Answer.UNKNOWN, f"Not known yet: nothing was traded in {days} days."
+        answer, reason = Answer.UNKNOWN, "Not known yet: nothing was traded so far."
     elif days < LEAST_DAYS:
         answer, reason = Answer.UNKNOWN, f"Not known yet: {days} days of at least {LEAST_DAYS}."
     elif len(told) < len(shadow_books):
         answer, reason = Answer.NO, "No: it was worth nothing at the end of a day."
     elif worse := [name for name, found in told.items() if found.better is False]:
         worst = min(worse, key=lambda name: told[name].high)
-        answer, reason = Answer.NO, f"No: by {_in_words(told[worst])} a day over {_spaced(worst)}, in {days} days."
+        answer, reason = Answer.NO, f"No: by {_in_words(told[worst])} a day against {_spaced(worst)}, in {days} days."
     elif all(found.better for found in told.values()):
         answer, reason = (
             Answer.YES,
@@ -249,7 +249,7 @@ def judge(run: Run, days: int, fills: int, shadow_books: Sequence[ShadowResult])
         least = min(close, key=lambda name: told[name].difference)
         answer = Answer.UNKNOWN
         reason = (
-            f"Not known yet: {_in_words(told[least])} a day over {_spaced(least)} in {days} days may be luck alone."
+            f"Not known yet: {_in_words(told[least])} a day against {_spaced(least)} in {days} days may be luck alone."
         )
     return Verdict(answer, reason + (_SIMULATED if run.key.source == "simulated" else ""))
 
