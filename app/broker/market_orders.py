@@ -62,7 +62,7 @@ def leave(desk: Desk, quantity: int, origin: Origin) -> Refusal | None:
     What is worth too little to be sold becomes dust. Returns why nothing was filled, or None.
     """
     side = Side.SELL if desk.held > 0 else Side.BUY
-    price = desk.market_price(side)
+    price = desk.capped(side, desk.market_price(side), quantity)
     if price <= 0:
         return _reject(desk, side, quantity, origin, "price_not_positive", "After slippage the price would be nothing.")
     if side is Side.SELL:

@@ -61,7 +61,7 @@ class MemoryLedger:
         if key is not None and (earlier := await self.find_replay(key)) is not None:
             return earlier
         draft = replace(draft, decision=in_plain_numbers(draft.decision))
-        decided, now = self._find_decided(before.run, draft), clock.now()
+        decided, now = self._find_decided(before.run, draft), before.booked_at(clock.now(), draft.started_at)
         if decided is not None:
             report = make_duplicate_report(before.run, draft, decided, now)
         else:

@@ -231,7 +231,7 @@ class _CycleBooking:
             return earlier
         before = standings.load_standing(connection, account)
         decided = _find_decided(connection, account.id, draft)
-        now = self.clock.now()
+        now = before.booked_at(self.clock.now(), draft.started_at)
         reference, shown = None, None
         if self.keeps_record:
             reference, shown, self.seen = self.candles.keep(connection, draft.snapshot, len(draft.market.candles))

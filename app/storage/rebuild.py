@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, cast, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Numeric, Select, bindparam, cast, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.domain.money import UNITS, plain, to_units
@@ -37,11 +37,12 @@ def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Ste
 
     What can be wrong: balances that do not follow from the ones before, postings that do not sum to zero, a position
     turned round, an exit that is recorded otherwise, dust that is not there, a fill dated before the one before it.
+    Fills without an order are of older versions, which were dated by the clock alone, though it may have gone back.
     """
     portfolio = Portfolio(to_units(account.run.initial_cash))
     dust, recorded = _load_dust(connection, account), _load_exits(connection, account)
     before = account.run.opened_at
-    for number, symbol, side_name, at, quantity, notional, fee, *after in connection.execute(
+    for number, symbol, side_name, at, order_id, quantity, notional, fee, *after in connection.execute(
         _select_fills(connection), {"account_id": account.id}
     ):
         side, wrong = Side(side_name), []
@@ -59,7 +60,7 @@ def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Ste
             wrong.append("its postings do not sum to zero")
         if recorded and recorded.get(number) != _facts(exit_):
             wrong.append("what it closed is not what is recorded of it")
-        if at < before:
+        if order_id is not None and at < before:
             wrong.append("it is dated before what came before it")
         for moved, amounts in dust.get(number, ()):
             portfolio, fits = _move_dust(portfolio, moved, amounts)
@@ -117,7 +118,7 @@ def whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[A
     """An amount as whole 1e-8 units, past the column's own type, which would make a Decimal of each."""
     if connection.dialect.name == "sqlite":
         return type_coerce(column, BigInteger)
-    return cast(column * UNITS, BigInteger)
+    return cast(type_coerce(column, Numeric) * UNITS, BigInteger)
 
 
 def _select_fills(connection: Connection) -> Select[Any]:
@@ -128,6 +129,7 @@ def _select_fills(connection: Connection) -> Select[Any]:
             trades.c.symbol,
             trades.c.side,
             trades.c.executed_at,
+            trades.c.order_id,
             *(whole(connection, column) for column in amounts),
         )
         .where(trades.c.account_id == bindparam("account_id"))

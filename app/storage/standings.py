@@ -87,6 +87,9 @@ _SELECT_RESTING: Select[Any] = (
     .where(orders.c.account_id == _ACCOUNT, orders.c.status == OrderStatus.NEW.value)
     .order_by(orders.c.number)
 )
+_SELECT_ORDER: Select[Any] = (
+    select(*ORDER_COLUMNS).join_from(orders, accounts).where(_OF_KEY, orders.c.id == bindparam("order_id"))
+)
 _INSERT_ACCOUNT = insert(accounts).returning(accounts.c.id)
 _INSERT_ORDER = insert(orders).inline()
 _INSERT_SNAPSHOT = insert(snapshots).inline()
@@ -155,9 +158,9 @@ def load_standing(connection: Connection, account: Account) -> Standing:
     )
 
 
-def find_order(connection: Connection, order_id: str) -> Order | None:
-    """One order, None where there is none."""
-    row = connection.execute(select(*ORDER_COLUMNS).where(orders.c.id == order_id)).first()
+def find_order(connection: Connection, key: RunKey, order_id: str) -> Order | None:
+    """One order of any run of `key`, None where there is none."""
+    row = connection.execute(_SELECT_ORDER, {**_of(key), "order_id": order_id}).first()
     return None if row is None else order_from_row(row)
 
 
