@@ -56,6 +56,7 @@ from tests.support.fakes import (
     FakeMarketData,
     FakeStrategy,
 )
+from tests.support.performances import FakePerformance
 
 BARS = 3
 """How many candles a cycle looks at, so that answers stay short."""
@@ -152,6 +153,7 @@ class FakeService:
             self.settings.default_interval,
             lambda: f"action-{next(numbers)}",
         )
+        self.performance = FakePerformance(self._check)
         self.event_log: EventLog = FakeEvents()
         self.event_relay: EventRelay = FakeEvents()
 
