@@ -91,7 +91,8 @@ class AccountDays:
     async def _look(self, step: Step) -> MarketSnapshot:
         seen = await FakeMarketData(self.clock, source=KEY.source).fetch_snapshot(step.symbol, Interval.M1, 3)
         candles = tuple(
-            replace(candle, **dict.fromkeys(("open", "high", "low", "close"), step.price)) for candle in seen.candles
+            replace(candle, open=step.price, high=step.price, low=step.price, close=step.price)
+            for candle in seen.candles
         )
         return replace(seen, candles=candles, quote=Quote(step.price, self.clock.now()))
 
