@@ -87,13 +87,11 @@ def print_cycle(report: CycleReport, *, as_json: bool) -> None:
     outcome = report.execution.status.value.lower()
     _plain(
         f"{report.finished_at:%Y-%m-%d %H:%M:%SZ}  {report.symbol} ({report.source})  {report.decision.action} "
-        f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}"
+        f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}{_count_checks(report)}"
     )
     for trade in report.fills:
         if trade.confidence is None:
             _plain(f"  filled  {trade.origin.value} order: {trade.reason}")
-    if report.checks:
-        _plain(f"  checks  {sum(check.passed for check in report.checks)} of {len(report.checks)} passed")
     for check in report.checks:
         if not check.passed:
             _plain(f"  failed  {check.code}: {check.value}, limit {check.limit}")
@@ -298,6 +296,11 @@ def print_error(error: ServiceError, symbol: str | None = None) -> None:
     """One line on standard error (one a setting, where several are wrong)."""
     prefix = f"{symbol}: " if symbol else ""
     print(f"{prefix}{error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - this is the terminal
+
+
+def _count_checks(report: CycleReport) -> str:
+    passed = sum(check.passed for check in report.checks)
+    return f" ({passed} of {len(report.checks)} checks passed)" if report.checks else ""
 
 
 def _trade_table(trades: Sequence[Trade]) -> Table:

@@ -65,6 +65,106 @@ ORDER: dict[str, Any] = {
     "active_from": "2026-11-21T01:02:00.000Z",
     "closed_at": None,
 }
+NEW_ORDER: dict[str, Any] = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.01"}
+FILL: dict[str, Any] = {
+    **TRADE,
+    "postings": [
+        {"account": "cash", "amount": "-2500.26964594"},
+        {"account": "position:BTCUSDT", "amount": "2499.769692"},
+        {"account": "fees", "amount": "0.49995394"},
+        {"account": "profit", "amount": "0"},
+    ],
+}
+CLOSED_TRADE: dict[str, Any] = {
+    "trade_id": 43,
+    "run": _RUN,
+    "source": "binance",
+    "symbol": "BTCUSDT",
+    "side": "LONG",
+    "quantity": "0.03906",
+    "entry_price": "63998.2",
+    "exit_price": "64100",
+    "entry_notional": "2499.769692",
+    "profit": "3.976308",
+    "fees": "1.00070314",
+    "net_profit": "2.97560486",
+    "net_return": 0.00119,
+    "opened_at": "2026-11-21T01:02:03.456Z",
+    "closed_at": "2026-11-21T01:09:03.120Z",
+    "reason": "SELL 0.03906 BTC at 64100, 3.00 bps from the quote, fee 0.5007492.",
+}
+EQUITY_POINT: dict[str, Any] = {
+    "taken_at": "2026-11-21T01:02:03.456Z",
+    "run": _RUN,
+    "source": "binance",
+    "symbol": "BTCUSDT",
+    "price": "63979.01",
+    "cash": "7499.73035406",
+    "equity": "9998.75048466",
+    "drawdown": 0.000125,
+    "day_profit": "-1.24951534",
+}
+RUN: dict[str, Any] = {
+    "id": _RUN,
+    "source": "binance",
+    "strategy": "forest",
+    "name": "main",
+    "generation": 1,
+    "initial_cash": "10000",
+    "opened_at": "2026-11-20T20:00:00.000Z",
+    "ended_at": None,
+}
+HOLDING: dict[str, Any] = {
+    "account": "position:BTCUSDT",
+    "symbol": "BTCUSDT",
+    "side": "LONG",
+    "quantity": "0.03906",
+    "average_price": "63998.2",
+    "cost": "2499.769692",
+    "mark": "63979.01",
+    "market_value": "2499.0201306",
+    "unrealised_profit": "-0.7495614",
+    "entry_fees": "0.49995394",
+    "opened_at": "2026-11-21T01:02:03.456Z",
+    "order_ids": ["01KAX2J8Y7Q4M2V6ZC3N5T9B1D-2"],
+}
+SUMMARY: dict[str, Any] = {
+    "run": _RUN,
+    "at": "2026-11-21T01:02:03.456Z",
+    "cash": "7499.73035406",
+    "available": "7499.73035406",
+    "margin_held": "0",
+    "market_value": "2499.0201306",
+    "equity": "9998.75048466",
+    "peak_equity": "10000",
+    "initial_cash": "10000",
+    "total_return": -0.000125,
+    "realised_profit": "0",
+    "unrealised_profit": "-0.7495614",
+    "fees": "0.49995394",
+    "open_positions": 1,
+    "open_orders": 1,
+    "dust_value": "0",
+    "drawdown": 0.000125,
+    "day_profit": "-1.24951534",
+    "trades_today": 1,
+    "halt": None,
+}
+ACTION: dict[str, Any] = {
+    "id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
+    "run": _RUN,
+    "at": "2026-11-21T01:02:03.456Z",
+    "reason_code": "placed",
+    "reason": "The order rests until its price is reached.",
+    "orders": [ORDER],
+    "fills": [],
+}
+HALT: dict[str, Any] = {
+    "halted": True,
+    "reason_code": "halted",
+    "reason": "The news.",
+    "at": "2026-11-21T01:02:03.456Z",
+}
 EVENT: dict[str, Any] = {
     "sequence": 1207,
     "at": "2026-11-21T01:02:03.456Z",
@@ -267,6 +367,7 @@ HEALTH: dict[str, Any] = {
     "source": "binance",
     "simulated": False,
     "database": "/home/me/papertape/trading.db",
+    "halted": False,
     "model": {
         "id": "forest-binance-1m-20261121T010000Z-5f2c9a01",
         "trained_at": "2026-11-21T01:00:00+00:00",

@@ -50,7 +50,7 @@ def test_csv_has_each_name_with_its_value(edge: Edge) -> None:
     answer = edge.client.get(PATH, headers={"Accept": "text/csv"})
 
     rows = list(csv.reader(io.StringIO(answer.text, newline="")))
-    assert answer.headers["content-type"] == "text/csv; charset=utf-8"
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
     assert rows[0] == ["name", "value"]
     found = dict(rows[1:])
     assert (found["run"], found["days"], found["sortino"]) == ("simulated.forest.main.1", "12", "")

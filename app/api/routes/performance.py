@@ -7,19 +7,19 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 
 from app.api import performance
+from app.api.csv_pages import MEDIA_TYPE, wants_csv
 from app.api.deps import RunningService
 from app.api.problems import documented
 from app.api.requests import text_schema
+from app.api.routes.portfolio import RUN_PATTERN
 from app.api.strict import StrictRoute
 
 router = APIRouter(route_class=StrictRoute, tags=["portfolio"])
 
-_RUN_PATTERN = r"^[!-~]{1,128}$"
-
 RunOrNewest = Annotated[
     str | None,
-    Query(pattern=_RUN_PATTERN, description="Such as binance.forest.main.1; the newest run when left out."),
-    text_schema(pattern=_RUN_PATTERN, examples=["binance.forest.main.1"]),
+    Query(pattern=RUN_PATTERN, description="Such as binance.forest.main.1; the newest run when left out."),
+    text_schema(pattern=RUN_PATTERN, examples=["binance.forest.main.1"]),
 ]
 
 
@@ -28,7 +28,7 @@ RunOrNewest = Annotated[
     operation_id="get_performance",
     summary="Show how the account did",
     response_model=performance.Performance,
-    responses={200: {"content": {"text/csv": {"schema": {"type": "string"}}}}, **documented(404, 503)},
+    responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "string"}}}}, **documented(404, 503)},
 )
 async def get_performance(service: RunningService, request: Request, run: RunOrNewest = None) -> Any:  # noqa: ANN401 - two kinds of answers
     """Return, risk, trades, costs, and the three shadow books that the account is held against.
@@ -36,6 +36,6 @@ async def get_performance(service: RunningService, request: Request, run: RunOrN
     With `Accept: text/csv` the same as lines of name and value.
     """
     answer = performance.describe(await service.performance.measure(run))
-    if "text/csv" in request.headers.get("accept", ""):
-        return Response(performance.write_csv(answer), media_type="text/csv")
+    if wants_csv(request.headers.get("accept", "")):
+        return Response(performance.write_csv(answer), media_type=f"{MEDIA_TYPE}; charset=utf-8; header=present")
     return answer
