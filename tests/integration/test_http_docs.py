@@ -60,6 +60,7 @@ OPERATIONS = {
     "list_cycles": ("get", "/trading/cycles"),
     "get_cycle": ("get", "/trading/cycles/{cycle_id}"),
     "get_latest_market": ("get", "/trading/market/latest"),
+    "get_performance": ("get", "/portfolio/performance"),
     "list_events": ("get", "/events"),
     "stream_events": ("get", "/events/stream"),
     "get_model": ("get", "/model"),
