@@ -224,6 +224,7 @@ class _CycleBooking:
     seen: dict[int, Any] = field(default_factory=dict)
 
     def run(self, connection: Connection) -> CycleReport:
+        self.seen = {}  # a first attempt that was rolled back kept nothing
         draft = replace(self.draft, decision=in_plain_numbers(self.draft.decision))
         standings.lock_key(connection, draft.key)
         account = standings.get_account(connection, draft.key)

@@ -19,8 +19,8 @@ depends_on = None
 REBUILT = ("accounts", "trades", "idempotency_keys")
 ORIGINS = "origin IN ('signal', 'protection', 'person', 'liquidation')"
 DECIDED = (
-    'confidence IS NULL OR (cycle_id IS NOT NULL AND model_id IS NOT NULL AND "interval" IS NOT NULL'
-    " AND candle_open_time IS NOT NULL)"
+    "(confidence IS NULL) = (origin <> 'signal') AND (confidence IS NULL OR (cycle_id IS NOT NULL"
+    ' AND model_id IS NOT NULL AND "interval" IS NOT NULL AND candle_open_time IS NOT NULL))'
 )
 ONE_RESULT = (
     "(cycle_id IS NOT NULL AND job_id IS NULL AND record_number IS NULL)"
