@@ -204,9 +204,9 @@ def _check_price(asked: OrderRequest, instrument: Instrument, quote: Decimal) ->
         raise _invalid(f"a {asked.kind} order needs a price", asked)
     if asked.price <= 0 or asked.price % instrument.tick_size:
         raise _invalid(f"price must be in whole ticks of {instrument.tick_size.normalize():f}", asked)
-    above = asked.price > quote
     waits_above = (asked.side is Side.BUY) is (asked.kind in _STOPS)
-    if asked.kind is not OrderKind.LIMIT and above is not waits_above:
+    waits = asked.price > quote if waits_above else asked.price < quote
+    if asked.kind is not OrderKind.LIMIT and not waits:
         where = "above" if waits_above else "below"
         raise _invalid(f"the price of a {asked.kind} {asked.side} must lie {where} the market, {quote:f}", asked)
 

@@ -257,7 +257,7 @@ def _equity_from_row(row: Sequence[Any]) -> EquityPoint:
         price=price,
         cash=cash,
         equity=equity,
-        drawdown=float(1 - equity / peak),
+        drawdown=1.0 - to_units(equity) / to_units(peak),
         day_profit=equity - day,
     )
 
