@@ -38,6 +38,7 @@ from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
+from app.research.performance import PerformanceKeeper
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
@@ -50,6 +51,7 @@ from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
 from app.storage.models import SqlModels
 from app.storage.outcomes import SqlOutcomes
+from app.storage.performance_rows import SqlPerformanceRows
 from app.storage.portfolio_views import SqlPortfolio
 from app.storage.waits import SqlWaits
 from app.strategies.forest import FeatureRow, ForestStrategy
@@ -92,6 +94,7 @@ class Service:
         self.event_log = SqlEvents(self.database)
         self.ledger = SqlLedger(self.database, clock, self.event_log.notify)
         self.actions = SqlActions(self.database, clock, self.event_log.notify)
+        self.performance = PerformanceKeeper(SqlPerformanceRows(self.database), lambda: self.key)
         self.portfolio_views = SqlPortfolio(self.database)
         file = EventFile(settings.event_log_file) if settings.event_log_file else None
         self.event_relay = EventRelay(self.event_log, file, clock)
@@ -121,6 +124,7 @@ class Service:
                 asyncio.create_task(self.keeper.keep()),
                 asyncio.create_task(self.scorer.keep(self._report_scores)),
                 asyncio.create_task(self.drift.keep(self._report_drift)),
+                asyncio.create_task(self.performance.warm()),
             ]
 
     async def stop(self) -> None:

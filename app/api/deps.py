@@ -24,6 +24,7 @@ from app.domain.standing import RunKey
 from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
+from app.research.performance import PerformanceReport
 from app.research.track_record import TrackRecord
 from app.settings import Settings
 from app.storage.portfolio_views import SqlPortfolio
@@ -70,6 +71,14 @@ class EventRelay(Protocol):
 
     def end_streams(self) -> None:
         """Let every stream end."""
+        ...
+
+
+class Performance(Protocol):
+    """How accounts did."""
+
+    async def measure(self, run_id: str | None) -> PerformanceReport:
+        """How a run did, by default the newest; raises `NotFoundError` (`run_not_found`)."""
         ...
 
 
@@ -128,6 +137,11 @@ class Service(Protocol):
     @property
     def ledger(self) -> Ledger:
         """The books."""
+        ...
+
+    @property
+    def performance(self) -> Performance:
+        """How the account did."""
         ...
 
     @property

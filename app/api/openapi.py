@@ -16,7 +16,10 @@ times as RFC 3339 in UTC, failures as `application/problem+json` (RFC 9457) with
 
 TAGS = [
     {"name": "trading", "description": "Cycles, the simulated trades they book, and the market they look at."},
-    {"name": "portfolio", "description": "The account: what it holds, its orders and fills, and orders of your own."},
+    {
+        "name": "portfolio",
+        "description": "The account: what it holds, how it did, its orders and fills, and orders of your own.",
+    },
     {"name": "events", "description": "What happened, as a list and as a live stream."},
     {"name": "model", "description": "The model's card, track record, predictions and training."},
     {"name": "jobs", "description": "Long work, such as training."},

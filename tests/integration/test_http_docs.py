@@ -74,6 +74,7 @@ OPERATIONS = {
     "reset_portfolio": ("post", "/portfolio/reset"),
     "halt_trading": ("post", "/trading/halt"),
     "resume_trading": ("post", "/trading/resume"),
+    "get_performance": ("get", "/portfolio/performance"),
     "list_events": ("get", "/events"),
     "stream_events": ("get", "/events/stream"),
     "get_model": ("get", "/model"),

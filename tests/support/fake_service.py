@@ -58,6 +58,7 @@ from tests.support.fakes import (
     FakeMarketData,
     FakeStrategy,
 )
+from tests.support.performances import FakePerformance
 
 BARS = 3
 """How many candles a cycle looks at, so that answers stay short."""
@@ -154,6 +155,7 @@ class FakeService:
             self.settings.default_interval,
             lambda: f"action-{next(numbers)}",
         )
+        self.performance = FakePerformance(self._check)
         # Never opened: the listings are tested on the real service.
         self.portfolio_views = SqlPortfolio(Database(self.settings.database_url.get_secret_value()))
         self.event_log: EventLog = FakeEvents()

@@ -24,12 +24,12 @@ from app.domain.statement import AccountOrder, AccountSummary, summarize_account
 
 router = APIRouter(route_class=StrictRoute)
 
-_RUN_PATTERN = r"^[a-z0-9_-]{1,32}\.[a-z0-9_-]{1,32}\.[a-z0-9_-]{1,32}\.[1-9][0-9]{0,8}$"
+RUN_PATTERN = r"^[a-z0-9_-]{1,32}\.[a-z0-9_-]{1,32}\.[a-z0-9_-]{1,32}\.[1-9][0-9]{0,8}$"
 
 RunFilter = Annotated[
     str | None,
-    Query(pattern=_RUN_PATTERN, description="Only this run, such as binance.forest.main.1."),
-    text_schema(pattern=_RUN_PATTERN, examples=["binance.forest.main.1"]),
+    Query(pattern=RUN_PATTERN, description="Only this run, such as binance.forest.main.1."),
+    text_schema(pattern=RUN_PATTERN, examples=["binance.forest.main.1"]),
 ]
 UntilFilter = Annotated[
     Time | None,
