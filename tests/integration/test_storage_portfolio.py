@@ -27,7 +27,7 @@ KEY = RunKey("simulated")
 
 @pytest.fixture
 async def actions(database: Database) -> SqlActions:
-    await SqlLedger(database, Noon()).open_account(KEY, Decimal(10_000))  # type: ignore[arg-type]
+    await SqlLedger(database, SimulatedClock(NOON)).open_account(KEY, Decimal(10_000))
     return SqlActions(database, SimulatedClock(NOON))
 
 
