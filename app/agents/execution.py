@@ -44,8 +44,7 @@ class ExecutionAgent:
 
     def settle(self, draft: CycleDraft, standing: Standing, now: datetime) -> Settlement:
         """What is to be booked of a cycle, for the account as it stands."""
-        desk = Desk(self.terms, draft.id, standing, draft.snapshot, now)
-        desk.cycle_id = draft.id
+        desk = Desk(self.terms, draft.id, standing, draft.snapshot, now, cycle_id=draft.id)
         judge_resting(desk)
         desk.halt = self.risk.find_halt(desk.standing, now)
         decision = draft.decision

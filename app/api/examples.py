@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_RUN = "binance.forest.main.1"
 TRADE: dict[str, Any] = {
     "id": 42,
     "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
@@ -15,15 +16,154 @@ TRADE: dict[str, Any] = {
     "price": "63998.2",
     "notional": "2499.769692",
     "fee": "0.49995394",
-    "slippage_bps": 3.1,
+    "slippage_bps": 3.0,
     "confidence": 0.47,
     "model_id": "forest-20261121T010000Z-5f2c9a",
     "candle_open_time": "2026-11-21T01:01:00.000Z",
     "executed_at": "2026-11-21T01:02:03.456Z",
-    "reason": "BUY with a confidence of 0.47 passed the gate of 0.45.",
+    "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
     "cash_after": "7499.73035406",
     "position_after": "0.03906",
     "edge": "none",
+    "run": _RUN,
+    "order_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D-1",
+    "origin": "signal",
+    "realised_profit": None,
+}
+_FILLED_ORDER: dict[str, Any] = {
+    "id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D-1",
+    "symbol": "BTCUSDT",
+    "side": "BUY",
+    "kind": "MARKET",
+    "quantity": "0.03906",
+    "filled_quantity": "0.03906",
+    "price": None,
+    "trail_fraction": None,
+    "reduce_only": False,
+    "origin": "signal",
+    "status": "FILLED",
+    "reason_code": "filled",
+    "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
+    "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
+    "created_at": "2026-11-21T01:02:03.456Z",
+    "active_from": "2026-11-21T01:03:00.000Z",
+    "expires_at": None,
+    "closed_at": "2026-11-21T01:02:03.456Z",
+}
+ORDER: dict[str, Any] = {
+    **_FILLED_ORDER,
+    "id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D-2",
+    "side": "SELL",
+    "kind": "STOP_LOSS",
+    "filled_quantity": "0",
+    "price": "63880.2",
+    "reduce_only": True,
+    "origin": "protection",
+    "status": "NEW",
+    "reason_code": None,
+    "reason": None,
+    "active_from": "2026-11-21T01:02:00.000Z",
+    "closed_at": None,
+}
+NEW_ORDER: dict[str, Any] = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.01"}
+FILL: dict[str, Any] = {
+    **TRADE,
+    "postings": [
+        {"account": "cash", "amount": "-2500.26964594"},
+        {"account": "position:BTCUSDT", "amount": "2499.769692"},
+        {"account": "fees", "amount": "0.49995394"},
+        {"account": "profit", "amount": "0"},
+    ],
+}
+CLOSED_TRADE: dict[str, Any] = {
+    "trade_id": 43,
+    "run": _RUN,
+    "source": "binance",
+    "symbol": "BTCUSDT",
+    "side": "LONG",
+    "quantity": "0.03906",
+    "entry_price": "63998.2",
+    "exit_price": "64100",
+    "entry_notional": "2499.769692",
+    "profit": "3.976308",
+    "fees": "1.00070314",
+    "net_profit": "2.97560486",
+    "net_return": 0.00119,
+    "opened_at": "2026-11-21T01:02:03.456Z",
+    "closed_at": "2026-11-21T01:09:03.120Z",
+    "reason": "SELL 0.03906 BTC at 64100, 3.00 bps from the quote, fee 0.5007492.",
+}
+EQUITY_POINT: dict[str, Any] = {
+    "taken_at": "2026-11-21T01:02:03.456Z",
+    "run": _RUN,
+    "source": "binance",
+    "symbol": "BTCUSDT",
+    "price": "63979.01",
+    "cash": "7499.73035406",
+    "equity": "9998.75048466",
+    "drawdown": 0.000125,
+    "day_profit": "-1.24951534",
+}
+RUN: dict[str, Any] = {
+    "id": _RUN,
+    "source": "binance",
+    "strategy": "forest",
+    "name": "main",
+    "generation": 1,
+    "initial_cash": "10000",
+    "opened_at": "2026-11-20T20:00:00.000Z",
+    "ended_at": None,
+}
+HOLDING: dict[str, Any] = {
+    "account": "position:BTCUSDT",
+    "symbol": "BTCUSDT",
+    "side": "LONG",
+    "quantity": "0.03906",
+    "average_price": "63998.2",
+    "cost": "2499.769692",
+    "mark": "63979.01",
+    "market_value": "2499.0201306",
+    "unrealised_profit": "-0.7495614",
+    "entry_fees": "0.49995394",
+    "opened_at": "2026-11-21T01:02:03.456Z",
+    "order_ids": ["01KAX2J8Y7Q4M2V6ZC3N5T9B1D-2"],
+}
+SUMMARY: dict[str, Any] = {
+    "run": _RUN,
+    "at": "2026-11-21T01:02:03.456Z",
+    "cash": "7499.73035406",
+    "available": "7499.73035406",
+    "margin_held": "0",
+    "market_value": "2499.0201306",
+    "equity": "9998.75048466",
+    "peak_equity": "10000",
+    "initial_cash": "10000",
+    "total_return": -0.000125,
+    "realised_profit": "0",
+    "unrealised_profit": "-0.7495614",
+    "fees": "0.49995394",
+    "open_positions": 1,
+    "open_orders": 1,
+    "dust_value": "0",
+    "drawdown": 0.000125,
+    "day_profit": "-1.24951534",
+    "trades_today": 1,
+    "halt": None,
+}
+ACTION: dict[str, Any] = {
+    "id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
+    "run": _RUN,
+    "at": "2026-11-21T01:02:03.456Z",
+    "reason_code": "placed",
+    "reason": "The order rests until its price is reached.",
+    "orders": [ORDER],
+    "fills": [],
+}
+HALT: dict[str, Any] = {
+    "halted": True,
+    "reason_code": "halted",
+    "reason": "The news.",
+    "at": "2026-11-21T01:02:03.456Z",
 }
 EVENT: dict[str, Any] = {
     "sequence": 1207,
@@ -80,7 +220,7 @@ CYCLE: dict[str, Any] = {
     "execution": {
         "status": "FILLED",
         "reason_code": "filled",
-        "reason": "Bought 0.03906 at 63998.2.",
+        "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
         "trade": TRADE,
         "duplicate": False,
     },
@@ -89,6 +229,19 @@ CYCLE: dict[str, Any] = {
     ],
     "reason_code": None,
     "reason": None,
+    "run": _RUN,
+    "checks": [
+        {
+            "code": "daily_loss",
+            "passed": True,
+            "value": "0.0012",
+            "limit": "0.05",
+            "detail": "Today has lost 0.12 % of the equity it began with; from 5 % on nothing is opened until the "
+            "next UTC day (MAX_DAILY_LOSS).",
+        }
+    ],
+    "orders": [_FILLED_ORDER, ORDER],
+    "fills": [TRADE],
 }
 CYCLE_SUMMARY: dict[str, Any] = {
     "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
@@ -106,7 +259,7 @@ CYCLE_SUMMARY: dict[str, Any] = {
     "execution_status": "FILLED",
     "trade_id": 42,
     "reason_code": "filled",
-    "reason": "Bought 0.03906 at 63998.2.",
+    "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
 }
 JOB: dict[str, Any] = {
     "id": "01KAX2M4R0",
@@ -159,11 +312,62 @@ TRACK_RECORD: dict[str, Any] = {
     ],
     "running": [{"settled_at": "2026-11-21T02:04:59.999Z", "log_loss": 1.021}],
 }
+PERFORMANCE: dict[str, Any] = {
+    "run": "binance.forest.main.1",
+    "source": "binance",
+    "opened_at": "2026-11-01T12:00:00.000Z",
+    "as_of": "2026-11-21T01:02:03.000Z",
+    "initial_cash": "10000",
+    "equity": "10120.5",
+    "fills": 40,
+    "closed_trades": 20,
+    "days": 21,
+    "total_return": 0.01205,
+    "cagr": 0.2315,
+    "volatility": 0.11,
+    "sharpe": 1.9,
+    "sortino": 2.8,
+    "calmar": 14.5,
+    "maximum_drawdown": 0.016,
+    "drawdown_days": 6,
+    "drawdown_start": 4,
+    "drawdown_end": 10,
+    "win_rate": 0.55,
+    "profit_factor": 1.3,
+    "expectancy": "6.025",
+    "exposure": 0.21,
+    "turnover": 3.9,
+    "costs_paid": "51.2",
+    "beta": 0.2,
+    "alpha": 0.19,
+    "shadow_books": {
+        "always_flat": {
+            "equity": "10000",
+            "total_return": 0.0,
+            "comparison": {"difference": 0.0006, "low": -0.002, "high": 0.0032, "better": None},
+        },
+        "buy_and_hold": {
+            "equity": "10310.25",
+            "total_return": 0.031025,
+            "comparison": {"difference": -0.0009, "low": -0.0071, "high": 0.0053, "better": None},
+        },
+        "random": {
+            "equity": "9941",
+            "total_return": -0.0059,
+            "comparison": {"difference": 0.0009, "low": -0.0012, "high": 0.003, "better": None},
+        },
+    },
+    "verdict": {
+        "answer": "unknown",
+        "reason": "Not known yet: -0.090% [-0.710%, +0.530%] a day against buy-and-hold in 21 days may be luck alone.",
+    },
+}
 HEALTH: dict[str, Any] = {
     "version": "0.1.0",
     "source": "binance",
     "simulated": False,
     "database": "/home/me/papertape/trading.db",
+    "halted": False,
     "model": {
         "id": "forest-binance-1m-20261121T010000Z-5f2c9a01",
         "trained_at": "2026-11-21T01:00:00+00:00",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from app.broker import fill_rules, order_rules
@@ -60,10 +60,17 @@ class Desk:
         standing: The account before the booking.
         snapshot: The market as it was seen for the booking.
         now: When it is booked.
+        cycle_id: The cycle that it belongs to, None for what a person does.
     """
 
     def __init__(
-        self, terms: Terms, booking_id: str, standing: Standing, snapshot: MarketSnapshot, now: datetime
+        self,
+        terms: Terms,
+        booking_id: str,
+        standing: Standing,
+        snapshot: MarketSnapshot,
+        now: datetime,
+        cycle_id: str | None = None,
     ) -> None:
         self.terms = terms
         self.snapshot = snapshot
@@ -75,6 +82,7 @@ class Desk:
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
         self._booking_id = booking_id
+        self._cycle_id = cycle_id
         self._before = standing
         self._resting = {order.id: order for order in standing.orders}
         self._changed: dict[str, Order] = {}
@@ -87,6 +95,11 @@ class Desk:
     def symbol(self) -> str:
         """The symbol that the booking is about."""
         return self.snapshot.symbol
+
+    @property
+    def open_from(self) -> datetime:
+        """When the candle opened that the market has not closed yet."""
+        return self.snapshot.candles[-1].open_time + self.snapshot.interval.duration
 
     @property
     def held(self) -> int:
@@ -112,6 +125,11 @@ class Desk:
     def last_words(self) -> str:
         """What is said of the newest fill of this booking."""
         return [entry.reason for entry in self._entries if isinstance(entry, BookedFill)][-1]
+
+    @property
+    def has_booked(self) -> bool:
+        """Whether this booking has a fill, or moved dust."""
+        return bool(self._entries)
 
     def decided_on(self, origin: Origin) -> Candle | None:
         """The candle that an order of `origin` was decided on; a person decides on none."""
@@ -164,9 +182,6 @@ class Desk:
 
     def order(self, side: Side, kind: OrderKind, quantity: int, origin: Origin, **more: object) -> Order:
         """A new order of the symbol; `more` are fields of `Order`."""
-        opened = self._open_since()
-        # What was open when the order came counts against it (a stop), and never for it (a limit, a target).
-        is_stop = kind in (OrderKind.STOP_LOSS, OrderKind.TRAILING_STOP)
         self._placed += 1
         return replace(
             Order(
@@ -177,8 +192,8 @@ class Desk:
                 quantity=from_units(quantity),
                 origin=origin,
                 created_at=self.now,
-                cycle_id=self.cycle_id,
-                active_from=opened if is_stop else opened + self.snapshot.interval.duration,
+                active_from=self._first_judged(kind),
+                cycle_id=self._cycle_id,
             ),
             **more,  # type: ignore[arg-type]
         )
@@ -251,7 +266,7 @@ class Desk:
             )
         )
         self._note_fill(order, quantity, reason)
-        self._see_to_the_rest(price, None if order.kind is OrderKind.MARKET else candle)
+        self._see_to_the_rest(price, candle)
 
     def sweep_dust(self) -> None:
         """Let the dust of the symbol go with what is sold next."""
@@ -324,35 +339,44 @@ class Desk:
             self._keep(filled)
 
     def _see_to_the_rest(self, price: int, candle: Candle | None) -> None:
-        """What a fill leaves: too little to sell is dust, nothing needs no orders, a short needs its liquidation.
-
-        `candle` is the one that a resting order filled on.
-        """
+        """What a fill leaves: too little to sell is dust, nothing needs no orders, a short needs its liquidation."""
         held = self.held
         if held == 0:
             self.cancel_exits()
         elif held > 0 and self._entries_last_exit() and self.below_minimum(price, held):
             self.move_to_dust()
         elif held < 0 and not self._entries_last_exit():
-            self._guard_short(candle)
+            self._guard_short(candle or self.snapshot.candles[-1])
 
     def _entries_last_exit(self) -> bool:
         last = self._entries[-1]
         return isinstance(last, BookedFill) and last.exit is not None
 
-    def _guard_short(self, candle: Candle | None) -> None:
+    def _first_judged(self, kind: OrderKind) -> datetime:
+        """From which candle on an order of now counts: the open one counts against it, and never for it."""
+        opened, duration = self.open_from, self.snapshot.interval.duration
+        if kind in (OrderKind.STOP_LOSS, OrderKind.TRAILING_STOP):
+            return opened
+        exchange_time = self.now - timedelta(seconds=self.snapshot.clock_skew_seconds)
+        return opened + max(1, -((opened - exchange_time) // duration)) * duration
+
+    def _guard_short(self, candle: Candle) -> None:
+        """Place the liquidation of a short that was opened, or has grown, at the market after `candle` or on it."""
         for order in self.resting():
             if order.origin is Origin.LIQUIDATION:
                 self.end(order, OrderStatus.CANCELED, "replaced", "The short has grown; its liquidation has moved.")
         position = self.portfolio.positions[self.symbol]
         price = order_rules.liquidation_price(-position.cost, -position.quantity)
-        guard = self.order(
-            Side.BUY,
-            OrderKind.STOP_LOSS,
-            -position.quantity,
-            Origin.LIQUIDATION,
-            price=from_units(price),
-            reduce_only=True,
+        self.rest(
+            self.order(
+                Side.BUY,
+                OrderKind.STOP_LOSS,
+                -position.quantity,
+                Origin.LIQUIDATION,
+                price=from_units(price),
+                reduce_only=True,
+                active_from=candle.open_time + self.snapshot.interval.duration,
+            )
         )
         # The candles that are still to be judged after one of the past that opened the short count against it.
         self.rest(guard if candle is None else replace(guard, active_from=candle.close_time + _MILLISECOND))

@@ -23,8 +23,7 @@ class Refusal:
 class Protection:
     """The orders that are to guard a new position, at these distances from its entry price (1e-8 quote units).
 
-    `trail_fraction` is how far a trailing stop stays from the best price, in whole parts per million. A distance of 0
-    is no such order.
+    A distance of 0 is no such order. `trail_fraction` is how far a trailing stop stays from the best price, 0 for none.
     """
 
     stop_distance: int = 0
@@ -89,16 +88,16 @@ def protect(desk: Desk, protection: Protection) -> None:
     sign = order_rules.SELL if side is Side.SELL else order_rules.BUY
     if protection.stop_distance:
         trigger = order_rules.round_trigger(sign, entry + away * protection.stop_distance, desk.tick)
-        _guard(desk, side, OrderKind.STOP_LOSS, trigger, None)
+        _guard(desk, side, OrderKind.STOP_LOSS, trigger)
     if protection.trail_fraction:
         trigger = order_rules.trailing_trigger(sign, entry, int(protection.trail_fraction * PPM), desk.tick)
         _guard(desk, side, OrderKind.TRAILING_STOP, trigger, protection.trail_fraction)
     if protection.target_distance:
         target = order_rules.round_limit(sign, entry - away * protection.target_distance, desk.tick)
-        _guard(desk, side, OrderKind.TAKE_PROFIT, target, None)
+        _guard(desk, side, OrderKind.TAKE_PROFIT, target)
 
 
-def _guard(desk: Desk, side: Side, kind: OrderKind, price: int, trail_fraction: Decimal | None) -> None:
+def _guard(desk: Desk, side: Side, kind: OrderKind, price: int, trail_fraction: Decimal | None = None) -> None:
     if price > 0:
         desk.rest(
             desk.order(

@@ -10,6 +10,9 @@ from decimal import Decimal
 from app.domain.order import Order
 from app.domain.portfolio import Exit, Portfolio
 
+MAX_DRAWDOWN = "max_drawdown"
+"""The reason code of a halt that the drawdown limit led to."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
@@ -67,7 +70,7 @@ class Snapshot:
     @property
     def drawdown(self) -> float:
         """How far equity is below its peak, a fraction from 0 to 1 and beyond."""
-        return 1.0 - self.equity / self.peak_equity
+        return (self.peak_equity - self.equity) / self.peak_equity
 
     def on_day_of(self, now: datetime) -> Snapshot:
         """This snapshot with the counts of the UTC day of `now`."""
@@ -140,12 +143,9 @@ class Standing:
         """What is held."""
         return self.snapshot.portfolio
 
-    def moment(self, now: datetime) -> datetime:
-        """When to date what is booked next: `now`, but never before what was booked last, as a clock may be set back.
-
-        Two machines whose clocks differ may book on the same account, too.
-        """
-        return max(now, self.snapshot.at)
+    def booked_at(self, now: datetime, *causes: datetime) -> datetime:
+        """The time of a booking at `now`: never before the one before it or its `causes`, where a clock went back."""
+        return max(now, self.snapshot.at, *causes)
 
     def orders_of(self, symbol: str) -> tuple[Order, ...]:
         """The resting orders of one symbol, the oldest first."""

@@ -61,7 +61,7 @@ class MemoryLedger:
         if key is not None and (earlier := await self.find_replay(key)) is not None:
             return earlier
         draft = replace(draft, decision=in_plain_numbers(draft.decision))
-        decided, now = self._find_decided(draft), before.moment(clock.now())
+        decided, now = self._find_decided(before.run, draft), before.booked_at(clock.now(), draft.started_at)
         if decided is not None:
             report = make_duplicate_report(before.run, draft, decided, now)
         else:
@@ -125,13 +125,14 @@ class MemoryLedger:
         self._next_trade += len(made)
         return numbered
 
-    def _find_decided(self, draft: CycleDraft) -> Trade | None:
-        wanted = (draft.symbol, draft.interval, draft.market.candle_open_time)
+    def _find_decided(self, run: Run, draft: CycleDraft) -> Trade | None:
+        wanted = (run.id, draft.symbol, draft.interval, draft.market.candle_open_time)
         return next(
             (
                 trade
                 for trade in self._trades.values()
-                if trade.confidence is not None and (trade.symbol, trade.interval, trade.candle_open_time) == wanted
+                if trade.confidence is not None
+                and (trade.run, trade.symbol, trade.interval, trade.candle_open_time) == wanted
             ),
             None,
         )

@@ -81,7 +81,7 @@ def _take_over(connection: Connection, account: Account, at: datetime) -> None:
     for step, wrong in replay_fills(connection, account):
         if wrong:
             return  # the check that follows tells
-        portfolio = step.portfolio
+        portfolio, at = step.portfolio, max(at, step.at)
         if step.exit is not None:
             bookings.save_exit(connection, step.trade_id, step.exit)
     _save_followed(connection, account, newest, portfolio, at)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, cast, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Numeric, Select, bindparam, cast, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.domain.money import UNITS, plain, to_units
@@ -37,11 +37,12 @@ def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Ste
 
     What can be wrong: balances that do not follow from the ones before, postings that do not sum to zero, a position
     turned round, an exit that is recorded otherwise, dust that is not there, a fill dated before the one before it.
+    Fills without an order are of older versions, which were dated by the clock alone, though it may have gone back.
     """
     portfolio = Portfolio(to_units(account.run.initial_cash))
     dust, recorded = _load_dust(connection, account), _load_exits(connection, account)
     before = account.run.opened_at
-    for number, symbol, side_name, at, quantity, notional, fee, *after in connection.execute(
+    for number, symbol, side_name, at, order_id, quantity, notional, fee, *after in connection.execute(
         _select_fills(connection), {"account_id": account.id}
     ):
         side, wrong = Side(side_name), []
@@ -59,7 +60,7 @@ def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Ste
             wrong.append("its postings do not sum to zero")
         if recorded and recorded.get(number) != _facts(exit_):
             wrong.append("what it closed is not what is recorded of it")
-        if at < before:
+        if order_id is not None and at < before:
             wrong.append("it is dated before what came before it")
         for moved, amounts in dust.get(number, ()):
             portfolio, fits = _move_dust(portfolio, moved, amounts)
@@ -113,11 +114,11 @@ def _move_dust(portfolio: Portfolio, symbol: str, amounts: _Amounts) -> tuple[Po
     return (portfolio.from_dust(symbol), True) if fits else (portfolio, False)
 
 
-def _whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+def whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
     """An amount as whole 1e-8 units, past the column's own type, which would make a Decimal of each."""
     if connection.dialect.name == "sqlite":
         return type_coerce(column, BigInteger)
-    return cast(column * UNITS, BigInteger)
+    return cast(type_coerce(column, Numeric) * UNITS, BigInteger)
 
 
 def _select_fills(connection: Connection) -> Select[Any]:
@@ -128,7 +129,8 @@ def _select_fills(connection: Connection) -> Select[Any]:
             trades.c.symbol,
             trades.c.side,
             trades.c.executed_at,
-            *(_whole(connection, column) for column in amounts),
+            trades.c.order_id,
+            *(whole(connection, column) for column in amounts),
         )
         .where(trades.c.account_id == bindparam("account_id"))
         .order_by(trades.c.id)
@@ -141,7 +143,7 @@ def _load_dust(connection: Connection, account: Account) -> _DustMoves:
         select(
             dust_transfers.c.after_trade_id,
             dust_transfers.c.symbol,
-            *(_whole(connection, column) for column in amounts),
+            *(whole(connection, column) for column in amounts),
         )
         .where(dust_transfers.c.account_id == account.id)
         .order_by(dust_transfers.c.id)
@@ -155,7 +157,7 @@ def _load_dust(connection: Connection, account: Account) -> _DustMoves:
 def _load_exits(connection: Connection, account: Account) -> dict[int, tuple[bool, int, int, int]]:
     amounts = (closed_trades.c.cost, closed_trades.c.entry_fees, closed_trades.c.profit)
     rows = connection.execute(
-        select(closed_trades.c.trade_id, closed_trades.c.is_long, *(_whole(connection, column) for column in amounts))
+        select(closed_trades.c.trade_id, closed_trades.c.is_long, *(whole(connection, column) for column in amounts))
         .join_from(closed_trades, trades)
         .where(trades.c.account_id == account.id)
     )

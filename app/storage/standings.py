@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, insert, select, update
 
 from app.domain.money import from_units, to_units
 from app.domain.order import Order, OrderKind, OrderStatus, Origin, Side
@@ -87,6 +87,9 @@ _SELECT_RESTING: Select[Any] = (
     .where(orders.c.account_id == _ACCOUNT, orders.c.status == OrderStatus.NEW.value)
     .order_by(orders.c.number)
 )
+_SELECT_ORDER: Select[Any] = (
+    select(*ORDER_COLUMNS).join_from(orders, accounts).where(_OF_KEY, orders.c.id == bindparam("order_id"))
+)
 _INSERT_ACCOUNT = insert(accounts).returning(accounts.c.id)
 _INSERT_ORDER = insert(orders).inline()
 _INSERT_SNAPSHOT = insert(snapshots).inline()
@@ -155,9 +158,9 @@ def load_standing(connection: Connection, account: Account) -> Standing:
     )
 
 
-def find_order(connection: Connection, order_id: str) -> Order | None:
-    """One order, None where there is none."""
-    row = connection.execute(select(*ORDER_COLUMNS).where(orders.c.id == order_id)).first()
+def find_order(connection: Connection, key: RunKey, order_id: str) -> Order | None:
+    """One order of any run of `key`, None where there is none."""
+    row = connection.execute(_SELECT_ORDER, {**_of(key), "order_id": order_id}).first()
     return None if row is None else order_from_row(row)
 
 
@@ -171,6 +174,14 @@ def find_halt(connection: Connection, key: RunKey) -> Halt | None:
     """Why the runs of `key` are halted, None where they are not."""
     row = connection.execute(_SELECT_HALT, _of(key)).first()
     return Halt(*row[1:]) if row is not None and row[0] else None
+
+
+def was_halted_by(connection: Connection, key: RunKey, reason_code: str) -> bool:
+    """Whether `reason_code` has halted the runs of `key` since they were resumed last."""
+    of_key = select(halts.c.number).join_from(halts, accounts).where(_OF_KEY)
+    resumed = of_key.where(halts.c.is_halted.is_(False)).order_by(halts.c.number.desc()).limit(1).scalar_subquery()
+    since = of_key.where(halts.c.reason_code == reason_code, halts.c.number > func.coalesce(resumed, 0))
+    return connection.execute(since, _of(key)).first() is not None
 
 
 def save_halt(

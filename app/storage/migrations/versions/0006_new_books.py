@@ -33,11 +33,16 @@ ORDER_CHECKS = {
     "in_order": "closed_at IS NULL OR closed_at >= created_at",
 }
 
-# An order that has reached its end stays; until then what was asked for stays.
+# An order that has reached its end stays; until then what was asked for stays. Only a trailing stop's price moves.
 ORDER_MOVES_ON = """
     OLD.status = 'NEW' AND NEW.filled_quantity >= OLD.filled_quantity AND NEW.id = OLD.id
     AND NEW.account_id = OLD.account_id AND NEW.symbol = OLD.symbol AND NEW.side = OLD.side AND NEW.kind = OLD.kind
     AND NEW.origin = OLD.origin AND NEW.quantity = OLD.quantity AND NEW.created_at = OLD.created_at
+    AND NEW.number = OLD.number AND NEW.reduce_only = OLD.reduce_only AND NEW.active_from >= OLD.active_from
+    AND (NEW.kind = 'TRAILING_STOP' OR COALESCE(NEW.price, -1) = COALESCE(OLD.price, -1))
+    AND COALESCE(NEW.trail_fraction, -1) = COALESCE(OLD.trail_fraction, -1)
+    AND COALESCE(NEW.expires_at, NEW.created_at) = COALESCE(OLD.expires_at, OLD.created_at)
+    AND COALESCE(NEW.cycle_id, '') = COALESCE(OLD.cycle_id, '')
 """
 
 
