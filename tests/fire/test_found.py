@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -58,12 +59,12 @@ class Account:
         self.number = 0
         self.desk = PortfolioDesk(
             KEY,
-            self.market,
+            self.market.as_monitoring(),
             self.ledger,
             self.actions,
             terms,
             Interval.M1,
-            self.new_id,  # type: ignore[arg-type]
+            self.new_id,
         )
 
     def new_id(self) -> str:
@@ -152,18 +153,20 @@ def test_part_of_a_short_bought_back_at_the_cap_costs_no_more_than_its_collatera
     assert desk.portfolio.available >= 0
 
 
-async def test_order_booked_after_its_candle_closed_is_not_judged_on_that_candle(sqlite_database: Database) -> None:
+async def test_order_booked_after_its_candle_closed_is_not_judged_on_that_candle(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     account = Account(sqlite_database, terms())
     await account.ledger.open_account(KEY, CASH)
     draft = draft_of(account.market.snapshot(account.symbol), KEY, "late", Signal.HOLD, 0.6)
     asked = OrderRequest(account.symbol, Side.BUY, OrderKind.LIMIT, Decimal(1), Decimal(90))
-    account.market.observe = later(account.market, draft.snapshot)  # type: ignore[method-assign]
+    monkeypatch.setattr(account.market, "observe", later(account.market, draft.snapshot))
     (order,) = (await account.desk.place(asked, None))[0].orders
     assert draft.snapshot.candles[-1].close_time + MINUTE < order.created_at
     assert order.created_at <= order.active_from < order.created_at + MINUTE
 
 
-def later(market: FireMarket, snapshot: MarketSnapshot) -> Callable[[str, Interval], Awaitable[Observation]]:
+def later(market: FireMarket, snapshot: MarketSnapshot) -> Callable[[str, Interval], Coroutine[Any, Any, Observation]]:
     async def observe(_symbol: str, _interval: Interval) -> Observation:
         market.add(snapshot.symbol, "100", "80")
         market.clock.moment += timedelta(seconds=20)

@@ -27,6 +27,7 @@ pytestmark = pytest.mark.anyio
 
 PROJECT = Path(__file__).parents[2]
 SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
+PEOPLES = "BNBUSDT"
 READY_SECONDS = 120.0
 HAMMERED_SECONDS = 8.0
 
@@ -64,12 +65,11 @@ def count(connection: Connection, of_what: str) -> int:
 async def test_services_hammered_at_once_trade_each_candle_once(database_url: str, tmp_path: Path) -> None:
     with ExitStack() as stack:
         clients = [stack.enter_context(running_service(tmp_path, name, database_url)) for name in ("one", "two")]
-        with ThreadPoolExecutor(12) as pool:
-            answers = [
-                answer
-                for found in pool.map(hammer, [client for client in clients for _ in SYMBOLS * 2], SYMBOLS * 4)
-                for answer in found
-            ]
+        with ThreadPoolExecutor(16) as pool:
+            people = [pool.submit(buy_and_close, client) for client in clients for _ in range(2)]
+            cycles = [pool.submit(hammer, client, symbol) for client in clients for symbol in SYMBOLS * 2]
+            answers = [answer for one in cycles for answer in one.result()]
+            bought, closed = (sum(counts) for counts in zip(*(one.result() for one in people), strict=True))
         assert all(client.get("/readyz").status_code == 200 for client in clients)
     statuses = Counter(status for status, _ in answers)
     assert set(statuses) <= {200, 409, 503}, statuses
@@ -80,6 +80,7 @@ async def test_services_hammered_at_once_trade_each_candle_once(database_url: st
         if status == 200 and report["execution"]["status"] == "FILLED"
     )
     assert filled
+    assert bought >= closed >= 10
     assert set(filled.values()) == {1}
     async with Database(database_url) as database:
         assert await database.read(audit) == []
@@ -93,6 +94,21 @@ def hammer(client: httpx.Client, symbol: str) -> list[tuple[int, Any]]:
         answer = client.post("/trading/run-cycle", params={"symbol": symbol})
         answers.append((answer.status_code, answer.json()))
     return answers
+
+
+def buy_and_close(client: httpx.Client) -> tuple[int, int]:
+    """Buy and close a symbol of one's own for a while; returns how often either was filled."""
+    deadline = time.monotonic() + HAMMERED_SECONDS
+    bought = closed = 0
+    order = {"symbol": PEOPLES, "side": "BUY", "quantity": "0.1"}
+    while time.monotonic() < deadline:
+        answer = client.post("/portfolio/orders", json=order)
+        assert answer.status_code in (201, 409, 503), answer.text
+        bought += answer.status_code == 201
+        answer = client.post("/portfolio/close", params={"symbol": PEOPLES})
+        assert answer.status_code in (200, 409, 503), answer.text
+        closed += answer.status_code == 200 and bool(answer.json()["fills"])
+    return bought, closed
 
 
 @contextmanager

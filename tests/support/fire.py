@@ -180,7 +180,7 @@ def _wrong_events(connection: Connection) -> list[str]:
             told[kind, facts["order_id"]] += 1
         elif kind.startswith("cycle."):
             told[kind, cycle_id] += 1
-        elif not kind.startswith("service."):
+        elif not kind.startswith(("service.", "model.")):
             told[kind, None] += 1
     booked = _booked(connection, told)
     return [

@@ -67,12 +67,12 @@ class Desks:
         self.agent = ExecutionAgent(self.ledger, TERMS, risk, clock)
         self.desk = PortfolioDesk(
             KEY,
-            self.market,
+            self.market.as_monitoring(),
             self.ledger,
             self.actions,
             TERMS,
             Interval.M1,
-            self.new_id,  # type: ignore[arg-type]
+            self.new_id,
         )
 
     def new_id(self) -> str:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from random import Random
+from typing import cast
 
-from app.agents.market_monitoring import Observation
+from app.agents.market_monitoring import MarketMonitoringAgent, Observation
 from app.agents.risk import RiskAgent
 from app.broker.desk import Terms
 from app.domain.candle import Candle, Interval
@@ -82,8 +83,9 @@ class FireSymbol:
         high = max(top, self.on_tick(top * (1 + abs(random.gauss(0, wildness)))))
         low = min(bottom, self.on_tick(bottom / (1 + abs(random.gauss(0, wildness)))))
         volume = Decimal(str(round(random.choice((0, 0.001, 1, 50, 1e6)) * random.random(), 5)))
-        prices = (from_units(one) for one in (opening, high, low, close))
-        self.candles.append(Candle(opened, opened + MINUTE - _MILLISECOND, *prices, volume))
+        first, highest, lowest, last_price = (from_units(one) for one in (opening, high, low, close))
+        closed = opened + MINUTE - _MILLISECOND
+        self.candles.append(Candle(opened, closed, first, highest, lowest, last_price, volume))
         del self.candles[: -3 * BARS]
 
 
@@ -140,6 +142,10 @@ class FireMarket:
             0.0,
         )
         return self.seen[symbol]
+
+    def as_monitoring(self) -> MarketMonitoringAgent:
+        """Itself, for those who ask for the agent and only observe."""
+        return cast("MarketMonitoringAgent", self)
 
     async def observe(self, symbol: str, _interval: Interval) -> Observation:
         """As the market monitoring agent does."""
