@@ -38,7 +38,7 @@ _SELECT_NEWEST = select(*ACCOUNT_COLUMNS).where(_OF_KEY).order_by(accounts.c.gen
 # On PostgreSQL the lock lets one booking of a key follow another, also over a reset; SQLite has one writer anyway.
 _LOCK = select(accounts.c.id).where(_OF_KEY, accounts.c.generation == 1).with_for_update()
 
-_SNAPSHOT_COLUMNS = (
+SNAPSHOT_COLUMNS = (
     snapshots.c.taken_at,
     snapshots.c.cash,
     snapshots.c.realised,
@@ -52,7 +52,7 @@ _SNAPSHOT_COLUMNS = (
     snapshots.c.last_loss_at,
 )
 _SELECT_SNAPSHOT = (
-    select(*_SNAPSHOT_COLUMNS).where(snapshots.c.account_id == _ACCOUNT).order_by(snapshots.c.number.desc()).limit(1)
+    select(*SNAPSHOT_COLUMNS).where(snapshots.c.account_id == _ACCOUNT).order_by(snapshots.c.number.desc()).limit(1)
 )
 _SELECT_HALT = (
     select(halts.c.is_halted, halts.c.reason_code, halts.c.reason, halts.c.changed_at)
