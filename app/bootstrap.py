@@ -37,6 +37,7 @@ from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
+from app.research.reasons import ReasonFinder
 from app.research.replay import Replayer
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
@@ -95,6 +96,7 @@ class Service:
         self.event_relay = EventRelay(self.event_log, file, clock)
         self.strategy = ForestStrategy()
         self.replayer = Replayer(self.database, settings.model_path, read_rules, __version__)
+        self.reasons = ReasonFinder(self.database, self.ledger, self.replayer)
         self._new_id = new_id
         self._job_runner = JobRunner(self.jobs)
         self._keeping: list[asyncio.Task[None]] = []

@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import count
 from typing import TypeVar
 
-from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
+from app.domain.booking import find_moment, in_plain_numbers, make_duplicate_report, make_report, make_trades
 from app.domain.cycle import CycleDraft, CycleReport, Settlement, Trade
 from app.domain.money import to_units
 from app.domain.order import Order, OrderStatus
@@ -62,7 +62,7 @@ class MemoryLedger:
         if key is not None and (earlier := await self.find_replay(key)) is not None:
             return earlier
         draft = replace(draft, decision=in_plain_numbers(draft.decision))
-        decided, now = self._find_decided(draft), clock.now()
+        decided, now = self._find_decided(draft), find_moment(clock.now(), before, draft.started_at)
         if decided is not None:
             report = make_duplicate_report(before.run, draft, decided, now)
         else:

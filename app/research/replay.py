@@ -174,7 +174,7 @@ class Replayer:
     async def compute(self, recorded: RecordedCycle) -> Replay:
         """Compute a cycle again, and compare; raises ConflictError `model_missing` or `settings_missing`."""
         report, inputs = recorded.report, recorded.inputs
-        rules, strategy = self._get_rules(recorded), await self._get_strategy(recorded)
+        rules, strategy = self.get_rules(recorded), await self._get_strategy(recorded)
         stage = _Stage(recorded)
         strategy.watch(strategy.model_id, inputs.drift, inputs.doubt)
         ledger = _WatchedLedger(stage, chain((trade.id for trade in report.fills), count(1)))
@@ -203,7 +203,8 @@ class Replayer:
                 recorded = error
         return NotReplayed(cycle_id, recorded.code, recorded.message)
 
-    def _get_rules(self, recorded: RecordedCycle) -> Rules:
+    def get_rules(self, recorded: RecordedCycle) -> Rules:
+        """What the settings said about a cycle; raises ConflictError `settings_missing` or `settings_unreadable`."""
         name = recorded.inputs.circumstances.settings_digest
         if name not in self._rules:
             if recorded.settings is None:

@@ -11,12 +11,12 @@ from decimal import Decimal
 from sqlalchemy import Connection, select
 
 from app.domain.action import ActionKind, ActionReport
-from app.domain.booking import make_trades
+from app.domain.booking import find_moment, make_trades
 from app.domain.cycle import Trade
 from app.domain.order import Order, OrderStatus, Origin
 from app.domain.ports import Clock, IdempotencyKey, Settle
 from app.domain.record import canonical, from_plain, to_plain
-from app.domain.standing import RunKey
+from app.domain.standing import RunKey, Standing
 from app.domain.telling import tell_action
 from app.errors import ConflictError, NotFoundError
 from app.storage import bookings, events, idempotency, opening, standings
@@ -78,6 +78,7 @@ class SqlActions:
             code, reason, now = "nothing_to_do", "There was nothing to do.", self._clock.now()
             for settle in settles:
                 before = standings.load_standing(connection, account)
+                now = find_moment(now, before)
                 settlement = settle(before, now)
                 made = make_trades(account.run, settlement, None, None, now)
                 fills += bookings.save_settlement(connection, account, before, settlement, made, None)
@@ -98,8 +99,9 @@ class SqlActions:
         kind = ActionKind.CANCEL
 
         def change(connection: Connection, account: Account) -> ActionReport:
-            now = self._clock.now()
-            ended = _cancel(connection, account, order_id, now)
+            before = standings.load_standing(connection, account)
+            now = find_moment(self._clock.now(), before)
+            ended = _cancel(connection, account, before, order_id, now)
             return ActionReport(booking_id, kind, account.run.id, now, "canceled", str(ended.reason), (ended,))
 
         return await self._run(key, _Request(booking_id, kind, words), change)
@@ -114,8 +116,8 @@ class SqlActions:
         kind = ActionKind.RESET
 
         def change(connection: Connection, account: Account) -> ActionReport:
-            now = self._clock.now()
             before = standings.load_standing(connection, account)
+            now = find_moment(self._clock.now(), before)
             words = "A new run was started."
             ended = [
                 replace(order, status=OrderStatus.CANCELED, reason_code="run_ended", reason=words, closed_at=now)
@@ -165,8 +167,7 @@ class SqlActions:
         return report
 
 
-def _cancel(connection: Connection, account: Account, order_id: str, now: datetime) -> Order:
-    before = standings.load_standing(connection, account)
+def _cancel(connection: Connection, account: Account, before: Standing, order_id: str, now: datetime) -> Order:
     order = next((one for one in before.orders if one.id == order_id), None)
     if order is None:
         if standings.find_order(connection, order_id) is None:
