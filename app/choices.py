@@ -39,6 +39,7 @@ _OF_THE_MACHINE = {
     "binance_fallback_url",
     "cors_origins",
     "database_url",
+    "event_log_file",
     "host",
     "log_format",
     "log_level",

@@ -17,7 +17,6 @@ from app.bootstrap import Service, build_service
 from app.domain.candle import Interval
 from app.domain.cycle import Trade
 from app.domain.money import from_units
-from app.domain.order import Side
 from app.engine.clocks import SimulatedClock
 from app.setting_kinds import MarketSource
 from app.settings import Settings
@@ -58,8 +57,8 @@ class DemoResult:
 
     @property
     def round_trips(self) -> int:
-        """How many positions were opened and closed again."""
-        return sum(trade.side is Side.SELL for trade in self.trades)
+        """How many fills closed a position, or a part of one."""
+        return sum(trade.realised_profit is not None for trade in self.trades)
 
 
 async def run_demo(settings: Settings, cycles: int, on_progress: Progress) -> DemoResult:

@@ -77,7 +77,7 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
 
 
 def print_cycle(report: CycleReport, *, as_json: bool) -> None:
-    """One cycle: its line, or all of it as JSON."""
+    """One cycle: its line, what its candles did to resting orders and the limits it met, or all of it as JSON."""
     if as_json:
         _print_json_text(TypeAdapter(schemas.Cycle).dump_json(schemas.Cycle.model_validate(report), by_alias=True))
         return
@@ -86,8 +86,14 @@ def print_cycle(report: CycleReport, *, as_json: bool) -> None:
     outcome = report.execution.status.value.lower()
     _plain(
         f"{report.finished_at:%Y-%m-%d %H:%M:%SZ}  {report.symbol} ({report.source})  {report.decision.action} "
-        f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}"
+        f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}{_count_checks(report)}"
     )
+    for trade in report.fills:
+        if trade.confidence is None:
+            _plain(f"  filled  {trade.origin.value} order: {trade.reason}")
+    for check in report.checks:
+        if not check.passed:
+            _plain(f"  failed  {check.code}: {check.value}, limit {check.limit}")
 
 
 def print_trades(trades: Sequence[Trade], *, as_json: bool) -> None:
@@ -267,6 +273,11 @@ def print_error(error: ServiceError, symbol: str | None = None) -> None:
     print(f"{prefix}{error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - this is the terminal
 
 
+def _count_checks(report: CycleReport) -> str:
+    passed = sum(check.passed for check in report.checks)
+    return f" ({passed} of {len(report.checks)} checks passed)" if report.checks else ""
+
+
 def _trade_table(trades: Sequence[Trade]) -> Table:
     table = Table(
         "id", "executed at", "symbol", "side", "quantity", "price", "fee", "confidence", "cash after", "source"
@@ -280,7 +291,7 @@ def _trade_table(trades: Sequence[Trade]) -> Table:
             f"{trade.quantity.normalize():f}",
             f"{trade.price.normalize():f}",
             f"{trade.fee:.4f}",
-            f"{trade.confidence:.1%}",
+            "-" if trade.confidence is None else f"{trade.confidence:.1%}",
             f"{trade.cash_after:.2f}",
             trade.source,
         )

@@ -44,7 +44,7 @@ class ExecutionAgent:
 
     def settle(self, draft: CycleDraft, standing: Standing, now: datetime) -> Settlement:
         """What is to be booked of a cycle, for the account as it stands."""
-        desk = Desk(self.terms, draft.id, standing, draft.snapshot, now)
+        desk = Desk(self.terms, draft.id, standing, draft.snapshot, now, cycle_id=draft.id)
         judge_resting(desk)
         desk.halt = self.risk.find_halt(desk.standing, now)
         decision = draft.decision
@@ -69,6 +69,5 @@ def _trade(desk: Desk, side: Side, review: Review) -> Settlement:
         return desk.settle(ExecutionStatus.SKIPPED, refusal.code, refusal.reason, review.checks)
     words = desk.last_words
     if review.is_entry:
-        is_trailing = review.trail_fraction > 0
-        protect(desk, Protection(review.stop_distance, review.target_distance, is_trailing=is_trailing))
+        protect(desk, Protection(review.stop_distance, review.target_distance, review.trail_fraction))
     return desk.settle(ExecutionStatus.FILLED, "filled", words, review.checks)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+_RUN = "binance.forest.main.1"
 TRADE: dict[str, Any] = {
     "id": 42,
     "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
@@ -15,15 +16,54 @@ TRADE: dict[str, Any] = {
     "price": "63998.2",
     "notional": "2499.769692",
     "fee": "0.49995394",
-    "slippage_bps": 3.1,
+    "slippage_bps": 3.0,
     "confidence": 0.47,
     "model_id": "forest-20261121T010000Z-5f2c9a",
     "candle_open_time": "2026-11-21T01:01:00.000Z",
     "executed_at": "2026-11-21T01:02:03.456Z",
-    "reason": "BUY with a confidence of 0.47 passed the gate of 0.45.",
+    "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
     "cash_after": "7499.73035406",
     "position_after": "0.03906",
     "edge": "none",
+    "run": _RUN,
+    "order_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D-1",
+    "origin": "signal",
+    "realised_profit": None,
+}
+_FILLED_ORDER: dict[str, Any] = {
+    "id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D-1",
+    "symbol": "BTCUSDT",
+    "side": "BUY",
+    "kind": "MARKET",
+    "quantity": "0.03906",
+    "filled_quantity": "0.03906",
+    "price": None,
+    "trail_fraction": None,
+    "reduce_only": False,
+    "origin": "signal",
+    "status": "FILLED",
+    "reason_code": "filled",
+    "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
+    "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
+    "created_at": "2026-11-21T01:02:03.456Z",
+    "active_from": "2026-11-21T01:03:00.000Z",
+    "expires_at": None,
+    "closed_at": "2026-11-21T01:02:03.456Z",
+}
+ORDER: dict[str, Any] = {
+    **_FILLED_ORDER,
+    "id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D-2",
+    "side": "SELL",
+    "kind": "STOP_LOSS",
+    "filled_quantity": "0",
+    "price": "63880.2",
+    "reduce_only": True,
+    "origin": "protection",
+    "status": "NEW",
+    "reason_code": None,
+    "reason": None,
+    "active_from": "2026-11-21T01:02:00.000Z",
+    "closed_at": None,
 }
 EVENT: dict[str, Any] = {
     "sequence": 1207,
@@ -80,7 +120,7 @@ CYCLE: dict[str, Any] = {
     "execution": {
         "status": "FILLED",
         "reason_code": "filled",
-        "reason": "Bought 0.03906 at 63998.2.",
+        "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
         "trade": TRADE,
         "duplicate": False,
     },
@@ -89,6 +129,19 @@ CYCLE: dict[str, Any] = {
     ],
     "reason_code": None,
     "reason": None,
+    "run": _RUN,
+    "checks": [
+        {
+            "code": "daily_loss",
+            "passed": True,
+            "value": "0.0012",
+            "limit": "0.05",
+            "detail": "Today has lost 0.12 % of the equity it began with; from 5 % on nothing is opened until the "
+            "next UTC day (MAX_DAILY_LOSS).",
+        }
+    ],
+    "orders": [_FILLED_ORDER, ORDER],
+    "fills": [TRADE],
 }
 CYCLE_SUMMARY: dict[str, Any] = {
     "cycle_id": "01KAX2J8Y7Q4M2V6ZC3N5T9B1D",
@@ -106,7 +159,7 @@ CYCLE_SUMMARY: dict[str, Any] = {
     "execution_status": "FILLED",
     "trade_id": 42,
     "reason_code": "filled",
-    "reason": "Bought 0.03906 at 63998.2.",
+    "reason": "BUY 0.03906 BTC at 63998.2, 3.00 bps from the quote, fee 0.49995394.",
 }
 JOB: dict[str, Any] = {
     "id": "01KAX2M4R0",

@@ -11,7 +11,7 @@ from pydantic import AliasChoices, AliasPath, BaseModel, ConfigDict, Field, Plai
 from app.api import examples
 from app.domain.candle import Interval
 from app.domain.cycle import CycleStatus, ExecutionStatus
-from app.domain.order import Side
+from app.domain.order import OrderKind, OrderStatus, Origin, Side
 from app.domain.signal import Edge, Signal
 
 
@@ -128,9 +128,9 @@ class Trade(Answer):
     model_config = ConfigDict(json_schema_extra={"examples": [examples.TRADE]})
 
     id: int = Field(ge=1)
-    cycle_id: str
+    cycle_id: str | None = Field(description="The cycle that booked it; null where a person's order or closing did.")
     symbol: str
-    interval: Interval | None
+    interval: Interval | None = Field(description="That of the candle; null where there is none.")
     source: str = Field(description="`binance` or `simulated`.")
     side: Side
     quantity: Money = Field(description="In base units.")
@@ -138,14 +138,59 @@ class Trade(Answer):
     notional: Money
     fee: Money
     slippage_bps: float = Field(ge=0, description="How far the price was moved against us, in basis points.")
-    confidence: Fraction
-    model_id: str
-    candle_open_time: Moment
+    confidence: Fraction | None = Field(description="The decision's; null for a fill that no decision led to.")
+    model_id: str | None = Field(description="The decision's model; null for a fill that no decision led to.")
+    candle_open_time: Moment | None = Field(
+        description="The candle decided on, or that reached a resting order; null for a person's market order."
+    )
     executed_at: Moment
     reason: str
     cash_after: Money = Field(description="The account's cash once this was booked.")
     position_after: Money = Field(description="What was held of the symbol once this was booked.")
-    edge: Edge | None = Field(description="What the model behind it had been shown to know; null in older trades.")
+    edge: Edge | None = Field(
+        description="What the model behind it had been shown to know; null in older trades and without a model."
+    )
+    run: str = Field(description="The account it was booked in, from its opening to its reset.")
+    order_id: str | None = Field(description="The order it filled; null in trades older than orders.")
+    origin: Origin
+    realised_profit: Money | None = Field(
+        description="What an exit brought less what its entry cost, before fees; null for an entry."
+    )
+
+
+class Order(Answer):
+    """One paper order; all statuses but NEW are final."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.ORDER]})
+
+    id: str
+    symbol: str
+    side: Side
+    kind: OrderKind
+    quantity: Money = Field(description="In base units.")
+    filled_quantity: Money
+    price: Money | None = Field(description="The limit, the target or the trigger; null for MARKET.")
+    trail_fraction: Money | None = Field(description="How far a TRAILING_STOP stays from the best price; else null.")
+    reduce_only: bool = Field(description="Whether it can make a position smaller and nothing else.")
+    origin: Origin
+    status: OrderStatus
+    reason_code: str | None = Field(description="Why it ended; null while it rests.")
+    reason: str | None
+    cycle_id: str | None = Field(description="The cycle that placed it; null where none did.")
+    created_at: Moment
+    active_from: Moment = Field(description="Candles that open from here on are still to be judged.")
+    expires_at: Moment | None
+    closed_at: Moment | None = Field(description="When it ended; null while it rests.")
+
+
+class OrderCheck(Answer):
+    """One limit that an order met, as it was measured."""
+
+    code: str
+    passed: bool
+    value: str
+    limit: str
+    detail: str
 
 
 class Execution(Answer):
@@ -188,6 +233,10 @@ class Cycle(Answer):
     logs: list[LogLine]
     reason_code: str | None
     reason: str | None
+    run: str = Field(description="The account it was booked in; a reset starts a new one.")
+    checks: list[OrderCheck] = Field(description="Every limit that the decision's order met, in their order.")
+    orders: list[Order] = Field(description="The orders that were placed, filled or ended.")
+    fills: list[Trade] = Field(description="Everything booked: the decision's fill and those of resting orders.")
 
 
 class CycleSummary(Answer):
@@ -220,8 +269,8 @@ class CycleSummary(Answer):
 class TradeDetail(Trade):
     """One simulated fill with the decision and the cycle behind it."""
 
-    decision: Decision
-    cycle: CycleSummary
+    decision: Decision | None = Field(description="That of the cycle that booked it; null where none did.")
+    cycle: CycleSummary | None
 
 
 class TradePage(Answer):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 from app.broker import fill_rules, order_rules
@@ -58,10 +58,17 @@ class Desk:
         standing: The account before the booking.
         snapshot: The market as it was seen for the booking.
         now: When it is booked.
+        cycle_id: The cycle that it belongs to, None for what a person does.
     """
 
     def __init__(
-        self, terms: Terms, booking_id: str, standing: Standing, snapshot: MarketSnapshot, now: datetime
+        self,
+        terms: Terms,
+        booking_id: str,
+        standing: Standing,
+        snapshot: MarketSnapshot,
+        now: datetime,
+        cycle_id: str | None = None,
     ) -> None:
         self.terms = terms
         self.snapshot = snapshot
@@ -72,6 +79,7 @@ class Desk:
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
         self._booking_id = booking_id
+        self._cycle_id = cycle_id
         self._before = standing
         self._resting = {order.id: order for order in standing.orders}
         self._changed: dict[str, Order] = {}
@@ -84,6 +92,11 @@ class Desk:
     def symbol(self) -> str:
         """The symbol that the booking is about."""
         return self.snapshot.symbol
+
+    @property
+    def open_from(self) -> datetime:
+        """When the candle opened that the market has not closed yet."""
+        return self.snapshot.candles[-1].open_time + self.snapshot.interval.duration
 
     @property
     def held(self) -> int:
@@ -127,8 +140,7 @@ class Desk:
     def market_price(self, side: Side) -> int:
         """The price of a fill at the market now, on the tick; zero or less where the slippage leaves nothing."""
         rule = fill_rules.buy_price if side is Side.BUY else fill_rules.sell_price
-        price = rule(self.quote, self.slippage(self.snapshot.candles[-1]), self.tick)
-        return self.capped(side, price, abs(self.held)) if self.is_exit(side) else price
+        return rule(self.quote, self.slippage(self.snapshot.candles[-1]), self.tick)
 
     def is_exit(self, side: Side) -> bool:
         """Whether a fill of `side` makes the position smaller."""
@@ -160,10 +172,6 @@ class Desk:
 
     def order(self, side: Side, kind: OrderKind, quantity: int, origin: Origin, **more: object) -> Order:
         """A new order of the symbol; `more` are fields of `Order`."""
-        newest = self.snapshot.candles[-1]
-        opened = newest.open_time + self.snapshot.interval.duration
-        # What was open when the order came counts against it (a stop), and never for it (a limit, a target).
-        is_stop = kind in (OrderKind.STOP_LOSS, OrderKind.TRAILING_STOP)
         self._placed += 1
         return replace(
             Order(
@@ -174,7 +182,8 @@ class Desk:
                 quantity=from_units(quantity),
                 origin=origin,
                 created_at=self.now,
-                active_from=opened if is_stop else opened + self.snapshot.interval.duration,
+                active_from=self._first_judged(kind),
+                cycle_id=self._cycle_id,
             ),
             **more,  # type: ignore[arg-type]
         )
@@ -241,7 +250,7 @@ class Desk:
             )
         )
         self._note_fill(order, quantity, reason)
-        self._see_to_the_rest(price)
+        self._see_to_the_rest(price, candle)
 
     def sweep_dust(self) -> None:
         """Let the dust of the symbol go with what is sold next."""
@@ -313,7 +322,7 @@ class Desk:
         else:
             self._keep(filled)
 
-    def _see_to_the_rest(self, price: int) -> None:
+    def _see_to_the_rest(self, price: int, candle: Candle | None) -> None:
         """What a fill leaves: too little to sell is dust, nothing needs no orders, a short needs its liquidation."""
         held = self.held
         if held == 0:
@@ -321,13 +330,22 @@ class Desk:
         elif held > 0 and self._entries_last_exit() and self.below_minimum(price, held):
             self.move_to_dust()
         elif held < 0 and not self._entries_last_exit():
-            self._guard_short()
+            self._guard_short(candle or self.snapshot.candles[-1])
 
     def _entries_last_exit(self) -> bool:
         last = self._entries[-1]
         return isinstance(last, BookedFill) and last.exit is not None
 
-    def _guard_short(self) -> None:
+    def _first_judged(self, kind: OrderKind) -> datetime:
+        """From which candle on an order of now counts: the open one counts against it, and never for it."""
+        opened, duration = self.open_from, self.snapshot.interval.duration
+        if kind in (OrderKind.STOP_LOSS, OrderKind.TRAILING_STOP):
+            return opened
+        exchange_time = self.now - timedelta(seconds=self.snapshot.clock_skew_seconds)
+        return opened + max(1, -((opened - exchange_time) // duration)) * duration
+
+    def _guard_short(self, candle: Candle) -> None:
+        """Place the liquidation of a short that was opened, or has grown, at the market after `candle` or on it."""
         for order in self.resting():
             if order.origin is Origin.LIQUIDATION:
                 self.end(order, OrderStatus.CANCELED, "replaced", "The short has grown; its liquidation has moved.")
@@ -341,5 +359,6 @@ class Desk:
                 Origin.LIQUIDATION,
                 price=from_units(price),
                 reduce_only=True,
+                active_from=candle.open_time + self.snapshot.interval.duration,
             )
         )

@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from app.broker import order_rules
 from app.broker.desk import Desk
-from app.domain.money import UNITS, from_units, plain, to_units
+from app.domain.money import PPM, from_units, plain, to_units
 from app.domain.order import OrderKind, OrderStatus, Origin, Side
 
 
@@ -23,12 +23,12 @@ class Refusal:
 class Protection:
     """The orders that are to guard a new position, at these distances from its entry price (1e-8 quote units).
 
-    A distance of 0 is no such order. With `is_trailing` the stop follows the best price.
+    A distance of 0 is no such order. `trail_fraction` is how far a trailing stop stays from the best price, 0 for none.
     """
 
     stop_distance: int = 0
     target_distance: int = 0
-    is_trailing: bool = False
+    trail_fraction: Decimal = Decimal(0)
 
 
 def enter(desk: Desk, side: Side, budget: int, quantity_cap: int, origin: Origin) -> Refusal | None:
@@ -62,7 +62,7 @@ def leave(desk: Desk, quantity: int, origin: Origin) -> Refusal | None:
     What is worth too little to be sold becomes dust. Returns why nothing was filled, or None.
     """
     side = Side.SELL if desk.held > 0 else Side.BUY
-    price = desk.market_price(side)
+    price = desk.capped(side, desk.market_price(side), quantity)
     if price <= 0:
         return _reject(desk, side, quantity, origin, "price_not_positive", "After slippage the price would be nothing.")
     if side is Side.SELL:
@@ -88,15 +88,16 @@ def protect(desk: Desk, protection: Protection) -> None:
     sign = order_rules.SELL if side is Side.SELL else order_rules.BUY
     if protection.stop_distance:
         trigger = order_rules.round_trigger(sign, entry + away * protection.stop_distance, desk.tick)
-        kind = OrderKind.TRAILING_STOP if protection.is_trailing else OrderKind.STOP_LOSS
-        trail = from_units(protection.stop_distance * UNITS // entry) if protection.is_trailing else None
-        _guard(desk, side, kind, trigger, trail)
+        _guard(desk, side, OrderKind.STOP_LOSS, trigger)
+    if protection.trail_fraction:
+        trigger = order_rules.trailing_trigger(sign, entry, int(protection.trail_fraction * PPM), desk.tick)
+        _guard(desk, side, OrderKind.TRAILING_STOP, trigger, protection.trail_fraction)
     if protection.target_distance:
         target = order_rules.round_limit(sign, entry - away * protection.target_distance, desk.tick)
-        _guard(desk, side, OrderKind.TAKE_PROFIT, target, None)
+        _guard(desk, side, OrderKind.TAKE_PROFIT, target)
 
 
-def _guard(desk: Desk, side: Side, kind: OrderKind, price: int, trail_fraction: Decimal | None) -> None:
+def _guard(desk: Desk, side: Side, kind: OrderKind, price: int, trail_fraction: Decimal | None = None) -> None:
     if price > 0:
         desk.rest(
             desk.order(

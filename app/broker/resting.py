@@ -33,7 +33,7 @@ def judge_resting(desk: Desk) -> None:
         if judged:
             _judge_candle(desk, judged, candle)
     for order in desk.resting():
-        if order.expires_at is not None and order.expires_at <= desk.now:
+        if order.expires_at is not None and order.expires_at <= desk.open_from:
             desk.end(order, OrderStatus.EXPIRED, "expired", f"It was good until {order.expires_at.isoformat()}.")
 
 

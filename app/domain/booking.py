@@ -18,7 +18,7 @@ from app.domain.cycle import (
 )
 from app.domain.money import UNITS, from_units
 from app.domain.signal import Signal
-from app.domain.standing import Run, Standing
+from app.domain.standing import Run
 
 
 def make_trades(
@@ -45,11 +45,6 @@ def make_duplicate_report(run: Run, draft: CycleDraft, earlier: Trade, at: datet
         duplicate=True,
     )
     return draft.finish(execution, None, run.id, at)
-
-
-def find_moment(now: datetime, before: Standing, started_at: datetime | None = None) -> datetime:
-    """When something is booked: now, or with what it follows from where a clock has been set back since."""
-    return max(now, before.snapshot.at, started_at or now)
 
 
 def in_plain_numbers(decision: Decision) -> Decision:

@@ -140,6 +140,10 @@ class Standing:
         """What is held."""
         return self.snapshot.portfolio
 
+    def booked_at(self, now: datetime, *causes: datetime) -> datetime:
+        """The time of a booking at `now`: never before the one before it or its `causes`, where a clock went back."""
+        return max(now, self.snapshot.at, *causes)
+
     def orders_of(self, symbol: str) -> tuple[Order, ...]:
         """The resting orders of one symbol, the oldest first."""
         return tuple(order for order in self.orders if order.symbol == symbol)

@@ -9,7 +9,7 @@ from decimal import Decimal
 from itertools import count
 from typing import TypeVar
 
-from app.domain.booking import find_moment, in_plain_numbers, make_duplicate_report, make_report, make_trades
+from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
 from app.domain.cycle import CycleDraft, CycleReport, Settlement, Trade
 from app.domain.money import to_units
 from app.domain.order import Order, OrderStatus
@@ -62,7 +62,7 @@ class MemoryLedger:
         if key is not None and (earlier := await self.find_replay(key)) is not None:
             return earlier
         draft = replace(draft, decision=in_plain_numbers(draft.decision))
-        decided, now = self._find_decided(draft), find_moment(clock.now(), before, draft.started_at)
+        decided, now = self._find_decided(before.run, draft), before.booked_at(clock.now(), draft.started_at)
         if decided is not None:
             report = make_duplicate_report(before.run, draft, decided, now)
         else:
@@ -124,13 +124,14 @@ class MemoryLedger:
     def _number(self, made: Sequence[Trade]) -> list[Trade]:
         return [replace(trade, id=next(self._trade_numbers)) for trade in made]
 
-    def _find_decided(self, draft: CycleDraft) -> Trade | None:
-        wanted = (draft.symbol, draft.interval, draft.market.candle_open_time)
+    def _find_decided(self, run: Run, draft: CycleDraft) -> Trade | None:
+        wanted = (run.id, draft.symbol, draft.interval, draft.market.candle_open_time)
         return next(
             (
                 trade
                 for trade in self._trades.values()
-                if trade.confidence is not None and (trade.symbol, trade.interval, trade.candle_open_time) == wanted
+                if trade.confidence is not None
+                and (trade.run, trade.symbol, trade.interval, trade.candle_open_time) == wanted
             ),
             None,
         )

@@ -207,7 +207,7 @@ def _place(desk: Desk, asked: OrderRequest) -> Refusal | None:
             Origin.PERSON,
             price=price,
             trail_fraction=asked.trail_fraction,
-            reduce_only=asked.reduce_only or asked.kind is not OrderKind.LIMIT,
+            reduce_only=asked.reduce_only or asked.kind is not OrderKind.LIMIT or desk.is_exit(asked.side),
             expires_at=asked.expires_at,
         )
     )

@@ -15,8 +15,8 @@ from app.domain.ports import Ledger
 from app.domain.signal import Edge, Signal
 from app.errors import ConflictError, NotFoundError, StorageError
 from app.research.replay import RecordedCycle, Replayer, Rules
-from app.storage import standings
 from app.storage.database import Database
+from app.storage.standings import find_orders
 from app.strategies.explanation import explain_signal
 from ml.bundle import Bundle
 
@@ -104,7 +104,7 @@ class ReasonFinder:
         order = None
         if trade.order_id is not None:
             order_id = trade.order_id
-            order = await self.database.read(lambda connection: standings.find_order(connection, order_id))
+            order = await self.database.read(lambda connection: find_orders(connection, [order_id]).get(order_id))
         summary = _summarise(trade, order)
         if trade.cycle_id is None:
             return TradeReason(trade, summary, order=order)

@@ -11,19 +11,23 @@ from decimal import Decimal
 from sqlalchemy import Connection, select
 
 from app.domain.action import ActionKind, ActionReport
-from app.domain.booking import find_moment, make_trades
+from app.domain.booking import make_trades
 from app.domain.cycle import Trade
 from app.domain.order import Order, OrderStatus, Origin
 from app.domain.ports import Clock, IdempotencyKey, Settle
 from app.domain.record import canonical, from_plain, to_plain
-from app.domain.standing import RunKey, Standing
+from app.domain.standing import RunKey, Snapshot
 from app.domain.telling import tell_action
 from app.errors import ConflictError, NotFoundError
 from app.storage import bookings, events, idempotency, opening, standings
 from app.storage.database import Database
 from app.storage.idempotency import KeyedResult
+from app.storage.pages import is_plain
 from app.storage.standings import Account
 from app.storage.tables import records
+
+_HALTED = "halted"
+"""The reason code of a halt by a person; one that the account's losses led to has another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +79,10 @@ class SqlActions:
         def change(connection: Connection, account: Account) -> ActionReport:
             orders: list[Order] = []
             fills: list[Trade] = []
-            code, reason, now = "nothing_to_do", "There was nothing to do.", self._clock.now()
+            now = self._now(connection, account)
+            code, reason = "nothing_to_do", "There was nothing to do."
             for settle in settles:
                 before = standings.load_standing(connection, account)
-                now = find_moment(now, before)
                 settlement = settle(before, now)
                 made = make_trades(account.run, settlement, None, None, now)
                 fills += bookings.save_settlement(connection, account, before, settlement, made, None)
@@ -99,9 +103,8 @@ class SqlActions:
         kind = ActionKind.CANCEL
 
         def change(connection: Connection, account: Account) -> ActionReport:
-            before = standings.load_standing(connection, account)
-            now = find_moment(self._clock.now(), before)
-            ended = _cancel(connection, account, before, order_id, now)
+            now = self._now(connection, account)
+            ended = _cancel(connection, account, order_id, now)
             return ActionReport(booking_id, kind, account.run.id, now, "canceled", str(ended.reason), (ended,))
 
         return await self._run(key, _Request(booking_id, kind, words), change)
@@ -117,7 +120,7 @@ class SqlActions:
 
         def change(connection: Connection, account: Account) -> ActionReport:
             before = standings.load_standing(connection, account)
-            now = find_moment(self._clock.now(), before)
+            now = before.booked_at(self._clock.now())
             words = "A new run was started."
             ended = [
                 replace(order, status=OrderStatus.CANCELED, reason_code="run_ended", reason=words, closed_at=now)
@@ -139,14 +142,19 @@ class SqlActions:
         kind = ActionKind.HALT if is_halted else ActionKind.RESUME
 
         def change(connection: Connection, account: Account) -> ActionReport:
-            now = self._clock.now()
-            code = "halted" if is_halted else "resumed"
-            standings.save_halt(connection, account, code, reason, now, is_halted=is_halted)
-            if not is_halted:
-                _forget_peak(connection, account)
+            before = standings.load_standing(connection, account)
+            now = before.booked_at(self._clock.now())
+            code = _HALTED if is_halted else "resumed"
+            if (before.halt.reason_code if before.halt else None) != (_HALTED if is_halted else None):
+                standings.save_halt(connection, account, code, reason, now, is_halted=is_halted)
+                if not is_halted:
+                    _forget_peak(connection, account, before.snapshot)
             return ActionReport(booking_id, kind, account.run.id, now, code, reason)
 
         return await self._run(key, _Request(booking_id, kind, {"reason": reason}), change)
+
+    def _now(self, connection: Connection, account: Account) -> datetime:
+        return standings.load_standing(connection, account).booked_at(self._clock.now())
 
     async def _run(self, key: RunKey, request: _Request, change: _Change) -> ActionReport:
         def job(connection: Connection) -> ActionReport:
@@ -167,10 +175,11 @@ class SqlActions:
         return report
 
 
-def _cancel(connection: Connection, account: Account, before: Standing, order_id: str, now: datetime) -> Order:
+def _cancel(connection: Connection, account: Account, order_id: str, now: datetime) -> Order:
+    before = standings.load_standing(connection, account)
     order = next((one for one in before.orders if one.id == order_id), None)
     if order is None:
-        if standings.find_order(connection, order_id) is None:
+        if not is_plain(order_id) or standings.find_order(connection, account.run.key, order_id) is None:
             raise NotFoundError("There is no order with this id.", code="order_not_found")
         raise ConflictError("The order does not rest any more; nothing was changed.", code="order_ended")
     if order.origin is Origin.LIQUIDATION:
@@ -183,10 +192,9 @@ def _cancel(connection: Connection, account: Account, before: Standing, order_id
     return ended
 
 
-def _forget_peak(connection: Connection, account: Account) -> None:
+def _forget_peak(connection: Connection, account: Account, newest: Snapshot) -> None:
     """Let the drawdown count from now on; else a resumed account would be halted again at once."""
-    newest = standings.find_snapshot(connection, account)
-    if newest is not None and newest.equity < newest.peak_equity:
+    if newest.equity < newest.peak_equity:
         last = bookings.find_last_trade(connection, account)
         standings.save_snapshot(connection, account, replace(newest, peak_equity=newest.equity), last_trade_id=last)
 

@@ -15,10 +15,10 @@ from app.domain.cycle_record import CandleReference, write_outcome
 from app.domain.order import Order, OrderKind, OrderStatus
 from app.domain.record import FIRST_LINK, find_difference, from_plain, next_link, to_plain
 from app.errors import StorageError
-from app.storage.account_tables import orders, snapshots
+from app.storage.account_tables import snapshots
 from app.storage.archive import Archive, Link
 from app.storage.records import SELECT_TRADES, trade_from_row
-from app.storage.standings import ORDER_COLUMNS, Account, order_from_row
+from app.storage.standings import Account, find_orders
 from app.storage.tables import cycles, records, trades
 
 Finding = tuple[str, str]
@@ -27,7 +27,6 @@ Finding = tuple[str, str]
 _CHUNK = 200
 _MOVING = ("status", "reason_code", "reason", "filled_quantity", "closed_at", "active_from")
 _IDS: BindParameter[Any] = bindparam("wanted_ids", expanding=True)
-_SELECT_ORDERS = select(*ORDER_COLUMNS).where(orders.c.id.in_(_IDS))
 _SELECT_TRADES = SELECT_TRADES.where(trades.c.id.in_(_IDS))
 
 
@@ -139,8 +138,7 @@ def _load_mentioned(connection: Connection, links: Sequence[Link]) -> dict[str |
             trade_ids += [trade["id"] for trade in told.get("fills", ())]
     known: dict[str | int, Order | Trade] = {}
     if order_ids:
-        rows = connection.execute(_SELECT_ORDERS, {"wanted_ids": order_ids})
-        known.update((order.id, order) for order in map(order_from_row, rows))
+        known.update(find_orders(connection, order_ids))
     if trade_ids:
         rows = connection.execute(_SELECT_TRADES, {"wanted_ids": trade_ids})
         known.update((trade.id, trade) for trade in map(trade_from_row, rows))

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, bindparam, insert, select
 
-from app.domain.booking import find_moment, in_plain_numbers, make_duplicate_report, make_report, make_trades
+from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
 from app.domain.cycle import CycleDraft, CycleReport, Trade
 from app.domain.cycle_record import CandleReference, write_inputs, write_outcome
 from app.domain.ports import EVERYTHING, Clock, IdempotencyKey, Page, Selection, Settle
@@ -231,7 +231,7 @@ class _CycleBooking:
             return earlier
         before = standings.load_standing(connection, account)
         decided = _find_decided(connection, account.id, draft)
-        now = find_moment(self.clock.now(), before, draft.started_at)
+        now = before.booked_at(self.clock.now(), draft.started_at)
         reference, shown = None, None
         if self.keeps_record:
             reference, shown, self.seen = self.candles.keep(connection, draft.snapshot, len(draft.market.candles))

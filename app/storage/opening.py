@@ -67,10 +67,10 @@ def _take_over(connection: Connection, account: Account, at: datetime) -> None:
     """Give an account of an older version its closed trades and its first snapshot."""
     portfolio = Portfolio(to_units(account.run.initial_cash))
     newest = open_snapshot(portfolio.cash, account.run.opened_at)
-    for step, wrong in replay_fills(connection, account):
+    for step, wrong in replay_fills(connection, account, has_exits=False):
         if wrong:
             return  # the check that follows tells
-        portfolio = step.portfolio
+        portfolio, at = step.portfolio, max(at, step.at)
         if step.exit is not None:
             bookings.save_exit(connection, step.trade_id, step.exit)
     last = bookings.find_last_trade(connection, account)

@@ -44,16 +44,18 @@ class Step:
     is_fill: bool = True
 
 
-def replay_fills(connection: Connection, account: Account, last: int | None = None) -> Iterator[tuple[Step, list[str]]]:
+def replay_fills(
+    connection: Connection, account: Account, *, has_exits: bool = True, last: int = MAXIMUM_UNITS
+) -> Iterator[tuple[Step, list[str]]]:
     """The account after each fill (up to the trade `last`) and each move of dust, oldest first, and what is wrong.
 
     What can be wrong, in words: balances that do not follow from the ones before, a notional that is not price times
     quantity, postings that do not sum to zero, a position turned round, an exit that is recorded otherwise, dust that
-    is not there, a fill dated before the one before it.
+    is not there, a fill dated before the one before it. Fills without an order are of older versions, which went by the
+    clock alone, and kept no exits (`has_exits`).
     """
     portfolio = Portfolio(to_units(account.run.initial_cash))
     before = account.run.opened_at
-    has_exits = _has_exits(connection, account)
     for rows, dust, recorded in _load_chunks(connection, account, last):
         for row in rows:
             number, symbol, at = row.id, row.symbol, row.executed_at
@@ -116,7 +118,7 @@ def _find_wrong(row: Any, portfolio: Portfolio, exit_: Exit | None, before: date
         wrong.append(f"a notional of {plain(row.notional)} is recorded, which is not {worth}")
     if sum(postings(Side(row.side), row.notional, row.fee, symbol, exit_).values()):
         wrong.append("its postings do not sum to zero")
-    if row.executed_at < before:
+    if row.order_id is not None and row.executed_at < before:
         wrong.append("it is dated before what came before it")
     return wrong
 
@@ -146,12 +148,12 @@ def _whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[
 
 
 def _load_chunks(
-    connection: Connection, account: Account, last: int | None
+    connection: Connection, account: Account, last: int
 ) -> Iterator[tuple[Sequence[Any], _DustMoves, dict[int, _Facts]]]:
     """The fills, oldest first, a piece at a time, with the dust that moved after each, and what is recorded of exits."""
     statement, after = _select_fills(connection), 0
     while True:
-        span = {"account_id": account.id, "after": after, "last": MAXIMUM_UNITS if last is None else last}
+        span = {"account_id": account.id, "after": after, "last": last}
         rows = connection.execute(statement, span).all()
         if not rows:
             return
@@ -175,6 +177,7 @@ def _select_fills(connection: Connection) -> Select[Any]:
             trades.c.symbol,
             trades.c.side,
             trades.c.executed_at,
+            trades.c.order_id,
             trades.c.confidence.is_not(None).label("is_decided"),
             *(_whole(connection, column).label(column.name) for column in amounts),
         )
@@ -205,12 +208,6 @@ def _load_dust(connection: Connection, span: Mapping[str, int]) -> _DustMoves:
     for number, symbol, at, quantity, cost, fees in rows:
         moves[number].append((symbol, (quantity, cost, fees), at))
     return moves
-
-
-def _has_exits(connection: Connection, account: Account) -> bool:
-    """Whether exits are recorded; an account of an older version has none before it is opened again."""
-    statement = select(closed_trades.c.trade_id).join_from(closed_trades, trades)
-    return connection.execute(statement.where(trades.c.account_id == account.id).limit(1)).first() is not None
 
 
 def _load_exits(connection: Connection, span: Mapping[str, int]) -> dict[int, _Facts]:

@@ -39,7 +39,7 @@ class SnapshotCheck:
         self._connection = connection
         self._account = account
         self._last_snapshot = last_snapshot
-        self._steps = replay_fills(connection, account, last_trade)
+        self._steps = replay_fills(connection, account, has_exits=last_snapshot > 0, last=last_trade)
         self._ahead: deque[Step] = deque()
         self._portfolio = Portfolio(to_units(account.run.initial_cash))
         self._fills = 0

@@ -35,7 +35,7 @@ _OF_KEY = (
     & (accounts.c.name == bindparam("name"))
 )
 _SELECT_NEWEST = select(*ACCOUNT_COLUMNS).where(_OF_KEY).order_by(accounts.c.generation.desc()).limit(1)
-# On PostgreSQL the lock lets one booking of a key follow another, also over a reset; SQLite has one writer anyway.
+# Of the first generation, which outlives every reset.
 _LOCK = select(accounts.c.id).where(_OF_KEY, accounts.c.generation == 1).with_for_update()
 
 SNAPSHOT_COLUMNS = (
@@ -87,6 +87,9 @@ _SELECT_RESTING: Select[Any] = (
     .where(orders.c.account_id == _ACCOUNT, orders.c.status == OrderStatus.NEW.value)
     .order_by(orders.c.number)
 )
+_SELECT_ORDER: Select[Any] = (
+    select(*ORDER_COLUMNS).join_from(orders, accounts).where(_OF_KEY, orders.c.id == bindparam("order_id"))
+)
 _INSERT_ACCOUNT = insert(accounts).returning(accounts.c.id)
 _INSERT_ORDER = insert(orders).inline()
 _INSERT_SNAPSHOT = insert(snapshots).inline()
@@ -112,8 +115,9 @@ class Account:
 
 
 def lock_key(connection: Connection, key: RunKey) -> None:
-    """Let nobody else book on any run of `key` until the transaction ends."""
-    connection.execute(_LOCK, _of(key))
+    """Let nobody else book on any run of `key` until the transaction ends; SQLite has one writer anyway."""
+    if connection.dialect.name != "sqlite":
+        connection.execute(_LOCK, _of(key))
 
 
 def find_account(connection: Connection, key: RunKey) -> Account | None:
@@ -154,10 +158,16 @@ def load_standing(connection: Connection, account: Account) -> Standing:
     )
 
 
-def find_order(connection: Connection, order_id: str) -> Order | None:
-    """One order, None where there is none."""
-    row = connection.execute(select(*ORDER_COLUMNS).where(orders.c.id == order_id)).first()
+def find_order(connection: Connection, key: RunKey, order_id: str) -> Order | None:
+    """One order of any run of `key`, None where there is none."""
+    row = connection.execute(_SELECT_ORDER, {**_of(key), "order_id": order_id}).first()
     return None if row is None else order_from_row(row)
+
+
+def find_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, Order]:
+    """The orders of `order_ids`, by their ids, whoever's they are."""
+    rows = connection.execute(select(*ORDER_COLUMNS).where(orders.c.id.in_(order_ids)))
+    return {row.id: order_from_row(row) for row in rows}
 
 
 def find_snapshot(connection: Connection, account: Account) -> Snapshot | None:

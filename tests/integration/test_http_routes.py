@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -18,6 +19,8 @@ from tests.support.edge import Edge, problem, running_edge
 from tests.support.fake_service import FakeService
 from tests.support.fakes import CARD
 
+RUN = "simulated.forest.main.1"
+WORDS = "BUY 0.01 BTC at 64021.31, 3.00 bps from the quote, fee 0.12804262."
 TRADE = {
     "id": 1,
     "cycle_id": "cycle-1",
@@ -26,18 +29,42 @@ TRADE = {
     "source": "simulated",
     "side": "BUY",
     "quantity": "0.01",
-    "price": "64003.2",
-    "notional": "640.032",
-    "fee": "0.1280064",
-    "slippage_bps": 3.0,
+    "price": "64021.31",
+    "notional": "640.2131",
+    "fee": "0.12804262",
+    "slippage_bps": 3.0015,
     "confidence": 0.5,
     "model_id": "forest-test",
     "candle_open_time": "2026-11-21T01:01:00.000Z",
     "executed_at": "2026-11-21T01:02:03.469Z",
-    "reason": "Bought 0.01 at 64003.20.",
-    "cash_after": "9359.8399936",
+    "reason": WORDS,
+    "cash_after": "9359.65885738",
     "position_after": "0.01",
     "edge": "none",
+    "run": RUN,
+    "order_id": "cycle-1-1",
+    "origin": "signal",
+    "realised_profit": None,
+}
+ORDER = {
+    "id": "cycle-1-1",
+    "symbol": "BTCUSDT",
+    "side": "BUY",
+    "kind": "MARKET",
+    "quantity": "0.01",
+    "filled_quantity": "0.01",
+    "price": None,
+    "trail_fraction": None,
+    "reduce_only": False,
+    "origin": "signal",
+    "status": "FILLED",
+    "reason_code": "filled",
+    "reason": WORDS,
+    "cycle_id": "cycle-1",
+    "created_at": "2026-11-21T01:02:03.469Z",
+    "active_from": "2026-11-21T01:03:00.000Z",
+    "expires_at": None,
+    "closed_at": "2026-11-21T01:02:03.469Z",
 }
 DECISION = {
     "action": "BUY",
@@ -90,15 +117,28 @@ CYCLE = {
     "execution": {
         "status": "FILLED",
         "reason_code": "filled",
-        "reason": "Bought 0.01 at 64003.20.",
+        "reason": WORDS,
         "trade": TRADE,
         "duplicate": False,
     },
     "logs": [
-        {"time": "2026-11-21T01:02:03.456Z", "agent": "market_monitoring", "message": "BTCUSDT trades at 64002.10."}
+        {"time": "2026-11-21T01:02:03.456Z", "agent": "market_monitoring", "message": "BTCUSDT trades at 64002.10."},
+        {"time": "2026-11-21T01:02:03.469Z", "agent": "execution", "message": WORDS},
     ],
     "reason_code": None,
     "reason": None,
+    "run": RUN,
+    "checks": [
+        {
+            "code": "max_open_positions",
+            "passed": True,
+            "value": "0",
+            "limit": "5",
+            "detail": "No position is open.",
+        }
+    ],
+    "orders": [ORDER],
+    "fills": [TRADE],
 }
 SUMMARY = {
     "cycle_id": "cycle-1",
@@ -116,7 +156,7 @@ SUMMARY = {
     "execution_status": "FILLED",
     "trade_id": 1,
     "reason_code": "filled",
-    "reason": "Bought 0.01 at 64003.20.",
+    "reason": WORDS,
 }
 
 
@@ -174,7 +214,7 @@ def test_run_cycle_same_candle_again_answers_the_earlier_trade_as_duplicate(clie
     assert again.json()["execution"] == {
         "status": "SKIPPED",
         "reason_code": "candle_already_traded",
-        "reason": "This candle was traded.",
+        "reason": "This candle was traded before: trade 1 of cycle cycle-1.",
         "trade": first["execution"]["trade"],
         "duplicate": True,
     }
@@ -475,13 +515,14 @@ def test_root_leads_to_the_documentation(client: httpx.Client) -> None:
 
 
 def test_money_of_any_size_travels_exactly(client: httpx.Client, service: FakeService) -> None:
-    service.opening = service.ledger.portfolios["simulated"]
     client.post("/trading/run-cycle")
-    trade = service.ledger.trades[0]
-    service.ledger.trades[0] = type(trade)(
-        **{name: getattr(trade, name) for name in trade.__slots__}
-        | {"quantity": Decimal("1E-8"), "notional": Decimal("123456789012345678901.12345678"), "fee": Decimal("0E-8")}
+    odd = replace(
+        service.ledger.trades[0],
+        quantity=Decimal("1E-8"),
+        notional=Decimal("123456789012345678901.12345678"),
+        fee=Decimal("0E-8"),
     )
+    service.ledger.resume(service.ledger.standing, [odd])
 
     shown = client.get("/trading/trades").json()["items"][0]
 

@@ -68,7 +68,7 @@ class Edge:
         old = self.service
         fresh = FakeService(old.settings)
         fresh.loop = old.loop
-        fresh.ledger.portfolios.setdefault(fresh.market.source, fresh.opening)
+        asyncio.run_coroutine_threadsafe(fresh.open_account(), fresh.loop).result(10)
         self.app.state.service = fresh
         return fresh
 

@@ -8,21 +8,38 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
+from itertools import count
 from typing import Any
 
 from app import __version__
+from app.agents.market_monitoring import MarketMonitoringAgent
 from app.api.deps import EventLog, EventRelay, FeatureRow
+from app.broker.desk import Desk, Terms
+from app.broker.market_orders import enter
+from app.broker.resting import judge_resting
 from app.domain.candle import Candle, Interval
-from app.domain.cycle import CycleDraft, CycleReport, Decision, ExecutionStatus, LogLine, MarketView, Settlement
+from app.domain.cycle import (
+    Circumstances,
+    CycleDraft,
+    CycleReport,
+    Decision,
+    ExecutionStatus,
+    LogLine,
+    MarketView,
+    Settlement,
+)
 from app.domain.events import Event, EventFilter
 from app.domain.job import Job, JobStatus
-from app.domain.market import Indicators
+from app.domain.market import Indicators, MarketSnapshot
 from app.domain.model import Model, ModelState
-from app.domain.order import Fill, Side
+from app.domain.money import UNITS
+from app.domain.order import Check, Origin, Side
 from app.domain.outcome import ScoredDecision
-from app.domain.portfolio import Portfolio
 from app.domain.ports import IdempotencyKey, Page
 from app.domain.signal import Edge, Prediction, Signal
+from app.domain.standing import RunKey, Standing
+from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.metrics import Metrics
 from app.research.track_record import TrackRecord, summarize
@@ -30,13 +47,18 @@ from app.settings import Settings
 from tests.support.fakes import (
     CARD,
     MODEL_ID,
+    PREDICTION,
     PROBABILITIES,
+    FakeActions,
     FakeClock,
     FakeJobs,
     FakeLedger,
     FakeMarketData,
     FakeStrategy,
 )
+
+BARS = 3
+"""How many candles a cycle looks at, so that answers stay short."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +70,19 @@ class FakeCheck:
     detail: str = "fine"
 
 
-def _buy(_portfolio: Portfolio) -> Settlement:
-    fill = Fill(
-        Side.BUY, Decimal("0.01000000"), Decimal("64003.20"), Decimal("640.03200000"), Decimal("0.12800640"), 3.0
-    )
-    return Settlement(ExecutionStatus.FILLED, "filled", "Bought 0.01 at 64003.20.", fill)
+CIRCUMSTANCES = Circumstances("00ff", "11ee", __version__, seed=0)
+TERMS = Terms(fee_bps=Decimal(2), slippage_bps=Decimal(3), volume_share=Decimal("0.1"))
+
+
+def _buy(draft: CycleDraft, standing: Standing, now: datetime) -> Settlement:
+    """Judges resting orders as a cycle does, then buys a hundredth."""
+    desk = Desk(TERMS, draft.id, standing, draft.snapshot, now, cycle_id=draft.id)
+    judge_resting(desk)
+    check = Check("max_open_positions", passed=True, value="0", limit="5", detail="No position is open.")
+    refusal = enter(desk, Side.BUY, desk.portfolio.available, UNITS // 100, Origin.SIGNAL)
+    if refusal is not None:
+        return desk.settle(ExecutionStatus.SKIPPED, refusal.code, refusal.reason, (check,))
+    return desk.settle(ExecutionStatus.FILLED, "filled", desk.last_words, (check,))
 
 
 def model_entry(model_id: str) -> Model:
@@ -94,7 +124,6 @@ class FakeService:
 
     settings: Settings
     clock: FakeClock = field(default_factory=FakeClock)
-    ledger: FakeLedger = field(default_factory=FakeLedger)
     jobs: FakeJobs = field(default_factory=FakeJobs)
     metrics: Metrics = field(default_factory=lambda: Metrics(__version__))
     error: Exception | None = None
@@ -109,18 +138,34 @@ class FakeService:
 
     def __post_init__(self) -> None:
         self.market = FakeMarketData(self.clock)
-        self.opening = Portfolio(self.settings.initial_cash)
+        self.key = RunKey(self.market.source, name=self.settings.run_name)
+        self.ledger = FakeLedger(self.clock)
+        self.actions = FakeActions(self.ledger, self.clock)
         self.strategy = FakeStrategy()
+        numbers = count(1)
+        self.portfolio = PortfolioDesk(
+            self.key,
+            MarketMonitoringAgent(self.market, bars=60, minimum_bars=self.strategy.lookback_bars),
+            self.ledger,
+            self.actions,
+            TERMS,
+            self.settings.default_interval,
+            lambda: f"action-{next(numbers)}",
+        )
         self.event_log: EventLog = FakeEvents()
         self.event_relay: EventRelay = FakeEvents()
 
     async def start(self) -> None:
         self.events.append("start")
         self.loop = asyncio.get_running_loop()
-        await self.ledger.open_account(self.market.source, self.settings.initial_cash)
+        await self.open_account()
 
     async def stop(self) -> None:
         self.events.append("stop")
+
+    async def open_account(self) -> None:
+        """Open the books."""
+        await self.ledger.open_account(self.key, self.settings.initial_cash)
 
     def release(self) -> None:
         """From any thread: let the cycles go on that wait for `hold`."""
@@ -136,9 +181,10 @@ class FakeService:
         try:
             if self.hold is not None:
                 await self.hold.wait()
-            view, source, interval = await self._look(symbol, interval)
+            snapshot = await self.market.fetch_snapshot(symbol, interval, BARS)
         finally:
             self.running -= 1
+        view = _view(snapshot)
         decision = Decision(
             Signal.BUY, 0.5, dict(PROBABILITIES), "confident", "BUY is likeliest.", MODEL_ID, 0.001, Edge.NONE
         )
@@ -146,22 +192,26 @@ class FakeService:
         logs = (LogLine(started, "market_monitoring", f"{symbol} trades at {view.price}."),)
         cycle_id = f"cycle-{len(self.ledger.cycles) + 1}"
         self.clock.advance(milliseconds=12.5)
-        draft = CycleDraft(cycle_id, source, symbol, interval, started, view, decision, logs)
-        return await self.ledger.record_cycle(draft, _buy, self.clock, key), False
+        draft = CycleDraft(
+            id=cycle_id,
+            key=self.key,
+            symbol=symbol,
+            interval=interval,
+            started_at=started,
+            market=view,
+            decision=decision,
+            prediction=PREDICTION,
+            snapshot=snapshot,
+            circumstances=CIRCUMSTANCES,
+            logs=logs,
+        )
+        return await self.ledger.record_cycle(draft, partial(_buy, draft), self.clock, key), False
 
     async def latest_market(self, symbol: str) -> tuple[MarketView, str, Interval]:
         self._check()
-        return await self._look(symbol, self.settings.default_interval)
-
-    async def _look(self, symbol: str, interval: Interval) -> tuple[MarketView, str, Interval]:
-        snapshot = await self.market.fetch_snapshot(symbol, interval, 3)
-        last = snapshot.candles[-1]
-        indicators = Indicators(64_001.0, None, 55.5, 0.0001)
-        return (
-            MarketView(snapshot.quote.price, last.open_time, last.close_time, indicators, snapshot.candles),
-            self.market.source,
-            interval,
-        )
+        interval = self.settings.default_interval
+        snapshot = await self.market.fetch_snapshot(symbol, interval, BARS)
+        return _view(snapshot), self.market.source, interval
 
     async def start_training(self, key: IdempotencyKey | None) -> tuple[Job, bool]:
         self._check()
@@ -258,3 +308,9 @@ class FakeService:
     def _check(self) -> None:
         if self.error is not None:
             raise self.error
+
+
+def _view(snapshot: MarketSnapshot) -> MarketView:
+    last = snapshot.candles[-1]
+    indicators = Indicators(64_001.0, None, 55.5, 0.0001)
+    return MarketView(snapshot.quote.price, last.open_time, last.close_time, indicators, snapshot.candles)

@@ -2,30 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, TypeVar
+from typing import Any
 
+from app.domain.action import ActionKind, ActionReport
+from app.domain.booking import make_trades
 from app.domain.candle import Candle, Interval
-from app.domain.cycle import (
-    CycleDraft,
-    CycleReport,
-    CycleStatus,
-    Execution,
-    ExecutionStatus,
-    Settlement,
-    Trade,
-)
+from app.domain.cycle import CycleReport, Settlement, Trade
 from app.domain.instrument import Instrument
 from app.domain.job import Job
 from app.domain.market import MarketSnapshot, Quote
-from app.domain.order import Fill, Side
-from app.domain.portfolio import Portfolio
-from app.domain.ports import Clock, IdempotencyKey, Page, Settle
+from app.domain.money import to_units
+from app.domain.order import Order, OrderStatus, Origin
+from app.domain.ports import EVERYTHING, Clock, IdempotencyKey, Page, Selection, Settle
 from app.domain.signal import Edge, Prediction, Signal
-from app.errors import InvalidInputError, NotFoundError, NotReadyError, ServiceError
+from app.domain.standing import Halt, Run, RunKey, Standing, open_snapshot
+from app.engine.memory_ledger import MemoryLedger, follow
+from app.errors import ConflictError, InvalidInputError, NotFoundError, NotReadyError, ServiceError
 
 START = datetime(2026, 11, 21, 1, 2, 3, 456_789, tzinfo=UTC)
 MODEL_ID = "forest-test"
@@ -47,8 +43,7 @@ CARD: dict[str, Any] = {
     "warnings": [],
     "sha256": "00ff",
 }
-T = TypeVar("T")
-PREDICTION = Prediction(Signal.BUY, PROBABILITIES, MODEL_ID, 0.001, Edge.NONE)
+PREDICTION = Prediction(Signal.BUY, PROBABILITIES, MODEL_ID, 0.001, Edge.NONE, features=(0.25, -1.5))
 
 
 @dataclass
@@ -148,153 +143,156 @@ class FakeStrategy:
         return self.prediction
 
 
-@dataclass
-class FakeLedger:
-    """Books kept in lists, oldest first."""
+class FakeLedger(MemoryLedger):
+    """The ledger in memory, which can be looked into and told to fail."""
 
-    cycles: list[CycleReport] = field(default_factory=list)
-    trades: list[Trade] = field(default_factory=list)
-    keys: dict[str, tuple[str, str]] = field(default_factory=dict)
-    portfolios: dict[str, Portfolio] = field(default_factory=dict)
     error: ServiceError | None = None
 
-    async def open_account(self, source: str, cash: Decimal) -> Portfolio:
-        return self.portfolios.setdefault(source, Portfolio(cash))
+    @property
+    def cycles(self) -> list[CycleReport]:
+        """Every cycle, the oldest first."""
+        return list(self._reports.values())
 
-    async def load_portfolio(self, source: str) -> Portfolio:
-        return self.portfolios[source]
+    @property
+    def trades(self) -> list[Trade]:
+        """Every trade, the oldest first."""
+        return list(self._trades.values())
 
-    async def record_cycle(
-        self, draft: CycleDraft, settle: Settle, clock: Clock, key: IdempotencyKey | None = None
-    ) -> CycleReport:
-        if key is not None and (earlier := await self.find_replay(key)) is not None:
-            return earlier
-        earlier_trade = next((trade for trade in self.trades if _same_candle(trade, draft)), None)
-        if earlier_trade is not None:
-            execution = Execution(
-                ExecutionStatus.SKIPPED,
-                "candle_already_traded",
-                "This candle was traded.",
-                earlier_trade,
-                duplicate=True,
-            )
-        else:
-            execution = self._book(draft, settle(self.portfolios[draft.source]), clock)
-        report = CycleReport(
-            draft.id,
-            draft.source,
-            draft.symbol,
-            draft.interval,
-            CycleStatus.COMPLETED,
-            draft.started_at,
-            clock.now(),
-            draft.logs,
-            draft.market,
-            draft.decision,
-            execution,
-        )
-        self.cycles.append(report)
-        if key is not None:
-            self.keys[key.key] = (key.fingerprint, report.id)
-        return report
+    @property
+    def standing(self) -> Standing:
+        """Where the account stands."""
+        assert self._standing is not None
+        return self._standing
 
-    def _book(self, draft: CycleDraft, settlement: Settlement, clock: Clock) -> Execution:
-        fill = settlement.fill
-        if fill is None:
-            return Execution(settlement.status, settlement.reason_code, settlement.reason)
-        portfolio = _after(self.portfolios[draft.source], draft.symbol, fill)
-        self.portfolios[draft.source] = portfolio
-        trade = Trade(
-            id=len(self.trades) + 1,
-            cycle_id=draft.id,
-            symbol=draft.symbol,
-            interval=draft.interval,
-            source=draft.source,
-            side=fill.side,
-            quantity=fill.quantity,
-            price=fill.price,
-            notional=fill.notional,
-            fee=fill.fee,
-            slippage_bps=fill.slippage_bps,
-            confidence=draft.decision.confidence,
-            model_id=draft.decision.model_id,
-            candle_open_time=draft.market.candle_open_time,
-            executed_at=clock.now(),
-            reason=settlement.reason,
-            cash_after=portfolio.cash,
-            position_after=portfolio.quantity(draft.symbol),
-            edge=draft.decision.edge,
-        )
-        self.trades.append(trade)
-        return Execution(settlement.status, settlement.reason_code, settlement.reason, trade)
+    def stand(self, standing: Standing) -> None:
+        """Let the account stand elsewhere; what was booked stays."""
+        self._standing = standing
 
-    async def record_refusal(self, report: CycleReport) -> None:
-        self.cycles.append(report)
-
-    async def find_replay(self, key: IdempotencyKey) -> CycleReport | None:
-        if key.key not in self.keys:
-            return None
-        recorded, cycle_id = self.keys[key.key]
-        if recorded != key.fingerprint:
-            raise InvalidInputError("This key came with another request.", code="idempotency_key_reused")
-        return await self.get_cycle(cycle_id)
+    def book(self, settlement: Settlement, now: datetime) -> list[Trade]:
+        """Book what no cycle led to; returns the trades with their numbers."""
+        made = self._number(make_trades(self.standing.run, settlement, None, None, now))
+        self._trades |= {trade.id: trade for trade in made}
+        self.stand(follow(self.standing, settlement))
+        return made
 
     async def get_cycle(self, cycle_id: str) -> CycleReport:
         self._check()
-        for report in self.cycles:
-            if report.id == cycle_id:
-                return report
-        raise NotFoundError("There is no such cycle.", code="cycle_not_found", context={"cycle_id": cycle_id})
+        return await super().get_cycle(cycle_id)
 
     async def list_cycles(
-        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
     ) -> Page[CycleReport]:
         self._check()
-        return _page(self.cycles, limit, cursor, lambda row: _matches(row.symbol, row.source, symbol, source))
+        return await super().list_cycles(limit=limit, cursor=cursor, wanted=wanted)
 
     async def get_trade(self, trade_id: int) -> Trade:
         self._check()
-        if trade_id > len(self.trades):
-            raise NotFoundError("There is no such trade.", code="trade_not_found", context={"trade_id": trade_id})
-        return self.trades[trade_id - 1]
+        return await super().get_trade(trade_id)
 
     async def list_trades(
-        self, *, limit: int, cursor: str | None = None, symbol: str | None = None, source: str | None = None
+        self, *, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING
     ) -> Page[Trade]:
         self._check()
-        return _page(self.trades, limit, cursor, lambda row: _matches(row.symbol, row.source, symbol, source))
+        return await super().list_trades(limit=limit, cursor=cursor, wanted=wanted)
 
     def _check(self) -> None:
         if self.error is not None:
             raise self.error
 
 
-def _same_candle(trade: Trade, draft: CycleDraft) -> bool:
-    return (trade.source, trade.symbol, trade.interval, trade.candle_open_time) == (
-        draft.source,
-        draft.symbol,
-        draft.interval,
-        draft.market.candle_open_time,
-    )
+@dataclass
+class FakeActions:
+    """What people do to the account of a ledger in memory; `reports` keeps it, the oldest first."""
+
+    ledger: FakeLedger
+    clock: Clock
+    reports: list[ActionReport] = field(default_factory=list)
+    keys: dict[str, tuple[str, ActionReport]] = field(default_factory=dict)
+
+    async def find_replay(self, key: IdempotencyKey) -> ActionReport | None:
+        if key.key not in self.keys:
+            return None
+        fingerprint, report = self.keys[key.key]
+        if fingerprint != key.fingerprint:
+            raise InvalidInputError("This key came with another request.", code="idempotency_key_reused")
+        return report
+
+    async def book(
+        self,
+        key: RunKey,
+        kind: ActionKind,
+        booking_id: str,
+        words: Mapping[str, object],  # noqa: ARG002 - the port's
+        settles: Sequence[Settle],
+        idempotency_key: IdempotencyKey | None,
+    ) -> ActionReport:
+        now = self.clock.now()
+        orders: list[Order] = []
+        fills: list[Trade] = []
+        code, reason = "nothing_to_do", "There was nothing to do."
+        for settle in settles:
+            settlement = settle(await self.ledger.load_standing(key), now)
+            fills += self.ledger.book(settlement, now)
+            orders += settlement.orders
+            code, reason = settlement.reason_code, settlement.reason
+        told = ActionReport(
+            booking_id, kind, self.ledger.standing.run.id, now, code, reason, tuple(orders), tuple(fills)
+        )
+        return self._keep(told, idempotency_key)
+
+    async def cancel(
+        self,
+        key: RunKey,
+        booking_id: str,
+        words: Mapping[str, object],  # noqa: ARG002 - the port's
+        order_id: str,
+    ) -> ActionReport:
+        before = await self.ledger.load_standing(key)
+        order = next((one for one in before.orders if one.id == order_id), None)
+        if order is None:
+            if any(one.id == order_id for report in self.reports for one in report.orders):
+                raise ConflictError("The order does not rest any more; nothing was changed.", code="order_ended")
+            raise NotFoundError("There is no order with this id.", code="order_not_found")
+        if order.origin is Origin.LIQUIDATION:
+            raise ConflictError("The liquidation of a short cannot be cancelled.", code="order_required")
+        now, words_for_it = self.clock.now(), "It was cancelled on request."
+        ended = _cancelled(order, "canceled", words_for_it, now)
+        self.ledger.stand(replace(before, orders=tuple(one for one in before.orders if one is not order)))
+        told = ActionReport(booking_id, ActionKind.CANCEL, before.run.id, now, "canceled", words_for_it, (ended,))
+        return self._keep(told, None)
+
+    async def reset(
+        self, key: RunKey, booking_id: str, cash: Decimal, idempotency_key: IdempotencyKey | None
+    ) -> ActionReport:
+        now, before = self.clock.now(), await self.ledger.load_standing(key)
+        words = "A new run was started."
+        ended = tuple(_cancelled(order, "run_ended", words, now) for order in before.orders)
+        run = Run(key, before.run.generation + 1, cash, now)
+        is_kept = before.halt is not None and before.halt.reason_code != "max_drawdown"
+        self.ledger.stand(Standing(run, open_snapshot(to_units(cash), now), halt=before.halt if is_kept else None))
+        told = ActionReport(booking_id, ActionKind.RESET, run.id, now, "reset", f"{words} It is {run.id}.", ended)
+        return self._keep(told, idempotency_key)
+
+    async def set_halt(self, key: RunKey, booking_id: str, reason: str, *, is_halted: bool) -> ActionReport:
+        now, before = self.clock.now(), await self.ledger.load_standing(key)
+        kind, code = (ActionKind.HALT, "halted") if is_halted else (ActionKind.RESUME, "resumed")
+        snapshot = before.snapshot
+        if is_halted:
+            halt = before.halt if before.halt and before.halt.reason_code == code else Halt(code, reason, now)
+        else:
+            halt, snapshot = None, replace(snapshot, peak_equity=snapshot.equity)
+        self.ledger.stand(replace(before, snapshot=snapshot, halt=halt))
+        return self._keep(ActionReport(booking_id, kind, before.run.id, now, code, reason), None)
+
+    def _keep(self, report: ActionReport, key: IdempotencyKey | None) -> ActionReport:
+        self.reports.append(report)
+        if key is not None:
+            self.keys[key.key] = (key.fingerprint, report)
+        return report
 
 
-def _after(portfolio: Portfolio, symbol: str, fill: Fill) -> Portfolio:
-    sign = 1 if fill.side is Side.BUY else -1
-    held = portfolio.quantity(symbol) + sign * fill.quantity
-    return Portfolio(portfolio.cash - sign * fill.notional - fill.fee, {**portfolio.positions, symbol: held})
-
-
-def _matches(row_symbol: str, row_source: str, symbol: str | None, source: str | None) -> bool:
-    return symbol in (None, row_symbol) and source in (None, row_source)
-
-
-def _page(rows: list[T], limit: int, cursor: str | None, wanted: Callable[[T], bool]) -> Page[T]:
-    if cursor is not None and not cursor.isdigit():
-        raise InvalidInputError("That cursor is not one of ours.", code="invalid_cursor")
-    end = len(rows) if cursor is None else min(int(cursor), len(rows))
-    found = [place for place in range(end - 1, -1, -1) if wanted(rows[place])]
-    items = tuple(rows[place] for place in found[:limit])
-    return Page(items, str(found[limit - 1]) if len(found) > limit else None)
+def _cancelled(order: Order, code: str, reason: str, now: datetime) -> Order:
+    return replace(order, status=OrderStatus.CANCELED, reason_code=code, reason=reason, closed_at=now)
 
 
 @dataclass

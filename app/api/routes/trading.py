@@ -73,7 +73,12 @@ async def run_cycle(
     symbol: SymbolOrDefault = None,
     interval: IntervalOrDefault = None,
 ) -> CycleReport:
-    """Look at the market, ask the model, and book a simulated fill when it is confident.
+    """Look at the market, ask the model, and book a simulated fill when it is confident and the limits allow it.
+
+    The candles that have closed since the last cycle are judged first: resting orders that they reached are filled
+    before anything is decided, stops before targets, and stand in `orders` and `fills`. A decision's order then meets
+    the limits; each that was looked at stands in `checks` with its value, and the first that failed is the
+    `reason_code`. An entry is sized within them, and its stop-loss and target are placed with it.
 
     No real order is ever sent. The same closed candle never trades twice. A cycle that has to refuse,
     for instance because the market data is stale, answers with a problem that carries its `cycle_id`.

@@ -22,11 +22,27 @@ NEW_BOOKS = (
     "snapshots",
 )
 
-# An order that has reached its end stays; until then what was asked for stays.
+ORDER_CHECKS = {
+    "side": "side IN ('BUY', 'SELL')",
+    "kind": "kind IN ('MARKET', 'LIMIT', 'STOP_LOSS', 'TAKE_PROFIT', 'TRAILING_STOP')",
+    "origin": "origin IN ('signal', 'protection', 'person', 'liquidation')",
+    "status": "status IN ('NEW', 'FILLED', 'REJECTED', 'CANCELED', 'EXPIRED')",
+    "quantity": "quantity >= 0",
+    "filled_quantity": "filled_quantity >= 0 AND filled_quantity <= quantity",
+    "closed_at": "(status = 'NEW') = (closed_at IS NULL)",
+    "in_order": "closed_at IS NULL OR closed_at >= created_at",
+}
+
+# An order that has reached its end stays; until then what was asked for stays. Only a trailing stop's price moves.
 ORDER_MOVES_ON = """
     OLD.status = 'NEW' AND NEW.filled_quantity >= OLD.filled_quantity AND NEW.id = OLD.id
     AND NEW.account_id = OLD.account_id AND NEW.symbol = OLD.symbol AND NEW.side = OLD.side AND NEW.kind = OLD.kind
     AND NEW.origin = OLD.origin AND NEW.quantity = OLD.quantity AND NEW.created_at = OLD.created_at
+    AND NEW.number = OLD.number AND NEW.reduce_only = OLD.reduce_only AND NEW.active_from >= OLD.active_from
+    AND (NEW.kind = 'TRAILING_STOP' OR COALESCE(NEW.price, -1) = COALESCE(OLD.price, -1))
+    AND COALESCE(NEW.trail_fraction, -1) = COALESCE(OLD.trail_fraction, -1)
+    AND COALESCE(NEW.expires_at, NEW.created_at) = COALESCE(OLD.expires_at, OLD.created_at)
+    AND COALESCE(NEW.cycle_id, '') = COALESCE(OLD.cycle_id, '')
 """
 
 
@@ -120,22 +136,7 @@ def create_orders() -> None:
         sa.Column("reason", sa.Text(), nullable=True),
         sa.Column("filled_quantity", Money(), nullable=False),
         sa.Column("closed_at", UtcDateTime(), nullable=True),
-        sa.CheckConstraint("(status = 'NEW') = (closed_at IS NULL)", name=op.f("ck_orders_closed_at")),
-        sa.CheckConstraint(
-            "kind IN ('MARKET', 'LIMIT', 'STOP_LOSS', 'TAKE_PROFIT', 'TRAILING_STOP')", name=op.f("ck_orders_kind")
-        ),
-        sa.CheckConstraint(
-            "origin IN ('signal', 'protection', 'person', 'liquidation')", name=op.f("ck_orders_origin")
-        ),
-        sa.CheckConstraint("side IN ('BUY', 'SELL')", name=op.f("ck_orders_side")),
-        sa.CheckConstraint(
-            "status IN ('NEW', 'FILLED', 'REJECTED', 'CANCELED', 'EXPIRED')", name=op.f("ck_orders_status")
-        ),
-        sa.CheckConstraint("closed_at IS NULL OR closed_at >= created_at", name=op.f("ck_orders_in_order")),
-        sa.CheckConstraint(
-            "filled_quantity >= 0 AND filled_quantity <= quantity", name=op.f("ck_orders_filled_quantity")
-        ),
-        sa.CheckConstraint("quantity >= 0", name=op.f("ck_orders_quantity")),
+        *(sa.CheckConstraint(rule, name=op.f(f"ck_orders_{name}")) for name, rule in ORDER_CHECKS.items()),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_orders_account_id")),
         sa.ForeignKeyConstraint(["cycle_id"], ["cycles.id"], name=op.f("fk_orders_cycle_id")),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_orders")),
