@@ -22,6 +22,8 @@ from app.domain.ports import IdempotencyKey, Ledger, Page
 from app.domain.signal import Prediction
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
+from app.research.reasons import TradeReason
+from app.research.replay import Replay
 from app.research.track_record import TrackRecord
 from app.settings import Settings
 
@@ -70,6 +72,22 @@ class EventRelay(Protocol):
         ...
 
 
+class Replayer(Protocol):
+    """Computes cycles again from their records."""
+
+    async def replay(self, cycle_id: str) -> Replay:
+        """Compute one again; raises `NotFoundError`, and `ConflictError` when what it came from is not there."""
+        ...
+
+
+class Reasons(Protocol):
+    """Finds out why trades were made."""
+
+    async def find(self, trade_id: int) -> TradeReason:
+        """Why a trade was made; raises `NotFoundError`."""
+        ...
+
+
 class ReadinessCheck(Protocol):
     """One named answer to "could a cycle run now?"."""
 
@@ -110,6 +128,16 @@ class Service(Protocol):
     @property
     def jobs(self) -> Jobs:
         """Long work."""
+        ...
+
+    @property
+    def replayer(self) -> Replayer:
+        """Computes cycles again."""
+        ...
+
+    @property
+    def reasons(self) -> Reasons:
+        """Why trades were made."""
         ...
 
     @property

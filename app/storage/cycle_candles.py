@@ -43,7 +43,9 @@ _VERSION_COLUMNS = (
     table.c.close,
     table.c.volume,
 )
-_SELECT_CANDLES = select(*_VERSION_COLUMNS).where(_IN_SERIES, table.c.open_time_ms.between(bindparam("first"), bindparam("last")))
+_SELECT_CANDLES = select(*_VERSION_COLUMNS).where(
+    _IN_SERIES, table.c.open_time_ms.between(bindparam("first"), bindparam("last"))
+)
 _INSERT = insert(table).inline()
 
 

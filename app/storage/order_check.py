@@ -25,14 +25,18 @@ _FILLS = (
     .group_by(trades.c.order_id)
     .subquery()
 )
-_NOTHING = Decimal(0)
-_FILLED = func.coalesce(_FILLS.c.quantity, _NOTHING)
-_STATUS = orders.c.status
+_FILLED = func.coalesce(_FILLS.c.quantity, Decimal(0))
+
+
+def _is(status: OrderStatus) -> ColumnElement[bool]:
+    return orders.c.status == status.value
+
+
 _WRONG_ORDERS: tuple[tuple[ColumnElement[bool], str], ...] = (
     (orders.c.filled_quantity != _FILLED, "what is recorded as filled is not the sum of its fills"),
-    ((_STATUS == OrderStatus.FILLED.value) & (_FILLED != orders.c.quantity), "it is FILLED, and not all of it is"),
-    ((_STATUS == OrderStatus.NEW.value) & (_FILLED >= orders.c.quantity), "it rests, and all of it is filled"),
-    ((_STATUS == OrderStatus.REJECTED.value) & (_FILLED > _NOTHING), "it is REJECTED, and has a fill"),
+    (_is(OrderStatus.FILLED) & (orders.c.quantity != _FILLED), "it is FILLED, and not all of it is"),
+    (_is(OrderStatus.NEW) & (orders.c.quantity <= _FILLED), "it rests, and all of it is filled"),
+    (_is(OrderStatus.REJECTED) & _FILLS.c.quantity.is_not(None), "it is REJECTED, and has a fill"),
     (_FILLS.c.first < orders.c.created_at, "it was filled before it was placed"),
     (_FILLS.c.last > orders.c.closed_at, "it was filled after it had ended"),
 )
@@ -76,5 +80,4 @@ def check_dates(connection: Connection, account: Account) -> Iterator[str]:
 
 
 def _rows(connection: Connection, statement: Any) -> Iterator[tuple[Any, Any]]:  # noqa: ANN401 - any SELECT of two
-    for first, second in connection.execute(statement):
-        yield first, second
+    return ((row[0], row[1]) for row in connection.execute(statement))

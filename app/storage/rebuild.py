@@ -150,7 +150,7 @@ def _whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[
 def _load_chunks(
     connection: Connection, account: Account, last: int
 ) -> Iterator[tuple[Sequence[Any], _DustMoves, dict[int, _Facts]]]:
-    """The fills, oldest first, a piece at a time, with the dust that moved after each, and what is recorded of exits."""
+    """The fills, oldest first, a piece at a time, with the dust that moved after each, and their exits."""
     statement, after = _select_fills(connection), 0
     while True:
         span = {"account_id": account.id, "after": after, "last": last}

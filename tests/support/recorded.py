@@ -69,8 +69,8 @@ class Recorded:
         finally:
             self.service.strategy._model = model
 
-    async def live(self, cycles: int = 40) -> None:
-        """Every kind of booking: entries and exits, stops, duplicates, a refusal, a person's orders, a halt, a reset."""
+    async def live(self, cycles: int = 20) -> None:
+        """Every kind of booking: entries, exits, stops, a duplicate, a refusal, a person's orders, a halt, dust."""
         await self.run(cycles)
         await self.service.run_cycle("BTCUSDT", Interval.M1)
         await self.refuse()
@@ -87,6 +87,10 @@ class Recorded:
         await self.service.portfolio.set_halt(is_halted=False, reason="It is over.")
         await self.run(cycles // 4)
         await self.service.portfolio.close(None, None)
+        await self.place(Side.BUY, OrderKind.MARKET, "0.002")
+        await self.place(Side.SELL, OrderKind.MARKET, "0.00195")  # the rest is dust
+        await self.place(Side.BUY, OrderKind.MARKET, "0.001")
+        await self.service.portfolio.close("BTCUSDT", None)
 
 
 def make_settings(folder: Path, url: str | None = None, **more: Any) -> Settings:
@@ -99,7 +103,8 @@ def make_settings(folder: Path, url: str | None = None, **more: Any) -> Settings
         "min_confidence": 0.5,
         "require_edge": False,
         "require_positive_return": False,
-        "stop_atr_multiple": 1,
+        "simulated_seed": 8,
+        "stop_atr_multiple": 0.5,
         "take_profit_atr_multiple": 2,
         "cooldown_losses": 0,
         "max_trades_per_day": 0,
