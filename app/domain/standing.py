@@ -10,6 +10,9 @@ from decimal import Decimal
 from app.domain.order import Order
 from app.domain.portfolio import Exit, Portfolio
 
+MAX_DRAWDOWN = "max_drawdown"
+"""The reason code of a halt that the drawdown limit led to."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunKey:

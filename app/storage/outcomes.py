@@ -35,9 +35,12 @@ _DECISION_COLUMNS = (
 
 _earlier = cycles.alias("earlier")
 _earlier_decision = decisions.alias("earlier_decision")
+# All runs of a source: what a model said does not depend on whose account it was said for.
+_ACCOUNTS = select(accounts.c.id).where(accounts.c.source == bindparam("source"))
+_LOCK = select(accounts.c.id).where(accounts.c.source == bindparam("source"), accounts.c.generation == 1)
 # A candle that a model was asked about twice counts once.
 _ASKED_BEFORE = exists().where(
-    _earlier.c.account_id == cycles.c.account_id,
+    _earlier.c.account_id.in_(_ACCOUNTS),
     _earlier.c.interval == cycles.c.interval,
     _earlier.c.candle_open_time == cycles.c.candle_open_time,
     _earlier.c.symbol == cycles.c.symbol,
@@ -47,18 +50,14 @@ _ASKED_BEFORE = exists().where(
 )
 
 
-# All runs of a source: what a model said does not depend on whose account it was said for.
-_ACCOUNTS = select(accounts.c.id).where(accounts.c.source == bindparam("source"))
-_LOCK = select(accounts.c.id).where(accounts.c.source == bindparam("source"), accounts.c.generation == 1)
-
-
 def _unscored(*columns: ColumnElement[Any]) -> Select[Any]:
     return (
         select(*columns)
-        .join_from(cycles, decisions, decisions.c.cycle_id == cycles.c.id)
+        .join_from(accounts, cycles, cycles.c.account_id == accounts.c.id)
+        .join(decisions, decisions.c.cycle_id == cycles.c.id)
         .outerjoin(outcomes, outcomes.c.cycle_id == cycles.c.id)
         .where(
-            cycles.c.account_id.in_(_ACCOUNTS),
+            accounts.c.source == bindparam("source"),
             cycles.c.interval == bindparam("interval"),
             cycles.c.candle_open_time >= bindparam("since"),
             outcomes.c.cycle_id.is_(None),
@@ -74,7 +73,8 @@ _SELECT_UNSCORED = (
     _unscored(*_DECISION_COLUMNS)
     .where(
         decisions.c.model_id == bindparam("model_id"),
-        cycles.c.symbol == bindparam("symbol"),
+        # Nothing added keeps SQLite from the index of a symbol's cycles, of all times; the one of the candles is meant.
+        cycles.c.symbol.concat("") == bindparam("symbol"),
         cycles.c.candle_open_time <= bindparam("until"),
     )
     .order_by(cycles.c.candle_open_time)

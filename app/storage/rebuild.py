@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Connection, Select, bindparam, cast, select, type_coerce
+from sqlalchemy import BigInteger, Connection, Numeric, Select, bindparam, cast, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
 
 from app.domain.money import UNITS, plain, to_units
@@ -140,11 +140,11 @@ def _move_dust(portfolio: Portfolio, symbol: str, amounts: _Amounts) -> tuple[Po
     return (portfolio.from_dust(symbol), True) if fits else (portfolio, False)
 
 
-def _whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+def whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
     """An amount as whole 1e-8 units, past the column's own type, which would make a Decimal of each."""
     if connection.dialect.name == "sqlite":
         return type_coerce(column, BigInteger)
-    return cast(column * UNITS, BigInteger)
+    return cast(type_coerce(column, Numeric) * UNITS, BigInteger)
 
 
 def _load_chunks(
@@ -179,7 +179,7 @@ def _select_fills(connection: Connection) -> Select[Any]:
             trades.c.executed_at,
             trades.c.order_id,
             trades.c.confidence.is_not(None).label("is_decided"),
-            *(_whole(connection, column).label(column.name) for column in amounts),
+            *(whole(connection, column).label(column.name) for column in amounts),
         )
         .where(_in_span(trades.c.account_id, trades.c.id))
         .order_by(trades.c.id)
@@ -198,7 +198,7 @@ def _load_dust(connection: Connection, span: Mapping[str, int]) -> _DustMoves:
             dust_transfers.c.after_trade_id,
             dust_transfers.c.symbol,
             dust_transfers.c.transferred_at,
-            *(_whole(connection, column) for column in amounts),
+            *(whole(connection, column) for column in amounts),
         )
         .where(_in_span(dust_transfers.c.account_id, dust_transfers.c.after_trade_id))
         .order_by(dust_transfers.c.id),
@@ -213,7 +213,7 @@ def _load_dust(connection: Connection, span: Mapping[str, int]) -> _DustMoves:
 def _load_exits(connection: Connection, span: Mapping[str, int]) -> dict[int, _Facts]:
     amounts = (closed_trades.c.cost, closed_trades.c.entry_fees, closed_trades.c.profit)
     rows = connection.execute(
-        select(closed_trades.c.trade_id, closed_trades.c.is_long, *(_whole(connection, column) for column in amounts))
+        select(closed_trades.c.trade_id, closed_trades.c.is_long, *(whole(connection, column) for column in amounts))
         .join_from(closed_trades, trades)
         .where(_in_span(trades.c.account_id, trades.c.id)),
         span,

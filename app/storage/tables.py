@@ -122,8 +122,8 @@ trades = Table(
     CheckConstraint("fee >= 0", name="fee"),
     CheckConstraint("confidence BETWEEN 0 AND 1", name="confidence"),
     CheckConstraint(
-        'confidence IS NULL OR (cycle_id IS NOT NULL AND model_id IS NOT NULL AND "interval" IS NOT NULL'
-        " AND candle_open_time IS NOT NULL)",
+        "(confidence IS NULL) = (origin <> 'signal') AND (confidence IS NULL OR (cycle_id IS NOT NULL"
+        ' AND model_id IS NOT NULL AND "interval" IS NOT NULL AND candle_open_time IS NOT NULL))',
         name="decided",
     ),
     CheckConstraint("cash_after >= 0", name="cash_after"),

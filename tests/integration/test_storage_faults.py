@@ -17,12 +17,13 @@ import asyncpg
 import pytest
 from sqlalchemy import Connection, text
 
+from app.domain.money import to_units
 from app.domain.portfolio import Portfolio
 from app.errors import ConfigurationError, StorageError
 from app.storage import sqlite
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
-from tests.support.books import CASH, SOURCE, SteppingClock, make_draft, turn_over
+from tests.support.books import CASH, KEY, SteppingClock, book, make_draft, turn_over
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -47,7 +48,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 async def write_cycles(ledger: SqlLedger, first: int, count: int) -> None:
     for index in range(first, first + count):
-        await ledger.record_cycle(make_draft(index), turn_over(), SteppingClock())
+        await book(ledger, make_draft(index), turn_over, SteppingClock())
 
 
 def fill_disk(folder: Path) -> Path:
@@ -70,9 +71,9 @@ async def test_disk_full_refuses_writes_keeps_reads_and_recovers_by_itself(
     shutil.copyfile(migrated_file, small_disk / "a.db")
     async with Database(f"sqlite:///{small_disk}/a.db") as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
+        await ledger.open_account(KEY, CASH)
         await write_cycles(ledger, 0, 2)
-        before = await ledger.load_portfolio(SOURCE)
+        before = await ledger.load_standing(KEY)
         junk = fill_disk(small_disk)
         for _ in range(2):
             with pytest.raises(StorageError) as caught:
@@ -82,14 +83,14 @@ async def test_disk_full_refuses_writes_keeps_reads_and_recovers_by_itself(
                 await database.check()
             assert caught.value.code == "storage_full"
             booked = len((await ledger.list_cycles(limit=1_000)).items)
-        assert before.cash <= CASH
+        assert (await ledger.load_standing(KEY)).run == before.run
         junk.unlink()
         await database.check()
         await write_cycles(ledger, booked, 3)
         await database.check()
     async with Database(f"sqlite:///{small_disk}/a.db") as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
+        await ledger.open_account(KEY, CASH)
         assert len((await ledger.list_cycles(limit=1_000)).items) == booked + 3
 
 
@@ -109,12 +110,12 @@ def remount_read_only(folder: Path) -> None:
 
 async def test_read_only_while_running_refuses_writes_and_keeps_reads(sqlite_database: Database) -> None:
     ledger = SqlLedger(sqlite_database, SteppingClock())
-    await ledger.open_account(SOURCE, CASH)
+    await ledger.open_account(KEY, CASH)
     await sqlite_database.write(forbid_writes)
     with pytest.raises(StorageError) as caught:
         await write_cycles(ledger, 0, 1)
     assert caught.value.code == "storage_read_only"
-    assert await ledger.load_portfolio(SOURCE) == Portfolio(CASH)
+    assert (await ledger.load_standing(KEY)).portfolio == Portfolio(to_units(CASH))
     with pytest.raises(StorageError) as caught:
         await sqlite_database.check()
     assert caught.value.code == "storage_read_only"
@@ -130,14 +131,14 @@ async def test_locked_by_another_process_is_busy_and_works_again(
     monkeypatch.setattr(sqlite, "BUSY_TIMEOUT_SECONDS", 0.1)
     async with Database(sqlite_url) as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
+        await ledger.open_account(KEY, CASH)
         with closing(sqlite3.connect(path_of(sqlite_url))) as other:
             other.execute("BEGIN IMMEDIATE")
             for _ in range(2):
                 with pytest.raises(StorageError) as caught:
                     await write_cycles(ledger, 0, 1)
                 assert (caught.value.code, caught.value.retry_after_seconds) == ("storage_busy", 1)
-            assert await ledger.load_portfolio(SOURCE) == Portfolio(CASH)
+            assert (await ledger.load_standing(KEY)).portfolio == Portfolio(to_units(CASH))
             other.rollback()
         await write_cycles(ledger, 0, 1)
 
@@ -205,7 +206,7 @@ async def test_place_where_no_file_can_be_stops_the_start(tmp_path: Path, name: 
 
 async def test_new_file_is_for_its_owner_only(tmp_path: Path) -> None:
     async with Database(f"sqlite:///{tmp_path}/a.db") as database:
-        await SqlLedger(database, SteppingClock()).open_account(SOURCE, CASH)
+        await SqlLedger(database, SteppingClock()).open_account(KEY, CASH)
         assert modes(tmp_path) == {"a.db": "-rw-------", "a.db-wal": "-rw-------", "a.db-shm": "-rw-------"}
     assert modes(tmp_path) == {"a.db": "-rw-------"}
 
@@ -259,11 +260,11 @@ async def test_server_without_the_database_stops_the_start(postgres_url: str) ->
 async def test_connection_cut_between_writes_is_made_again(postgres_url: str) -> None:
     async with Database(postgres_url) as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
+        await ledger.open_account(KEY, CASH)
         await write_cycles(ledger, 0, 1)
-        before = await ledger.load_portfolio(SOURCE)
+        before = await ledger.load_standing(KEY)
         await cut_connections(postgres_url)
-        assert await ledger.load_portfolio(SOURCE) == before
+        assert await ledger.load_standing(KEY) == before
         await write_cycles(ledger, 1, 1)
         await database.check()
         assert len((await ledger.list_cycles(limit=9)).items) == 2
@@ -302,8 +303,8 @@ async def test_transaction_that_must_be_run_again_is_run_three_times_at_most(
 
     async with Database(postgres_url) as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
-        beside = ledger.record_cycle(make_draft(1), turn_over(), SteppingClock())
+        await ledger.open_account(KEY, CASH)
+        beside = book(ledger, make_draft(1), turn_over, SteppingClock())
         results = await asyncio.gather(beside, database.write(lambda connection: job(connection, 3)))
         assert results[1] == "done"
         assert len(attempts) == 3
@@ -318,7 +319,7 @@ async def test_read_only_server_refuses_writes_and_recovers(postgres_url: str) -
     name = postgres_url.rpartition("/")[2]
     async with Database(postgres_url) as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
+        await ledger.open_account(KEY, CASH)
         await alter(postgres_url, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
         try:
             await cut_connections(postgres_url)
@@ -328,7 +329,7 @@ async def test_read_only_server_refuses_writes_and_recovers(postgres_url: str) -
             with pytest.raises(StorageError) as caught:
                 await database.check()
             assert caught.value.code == "storage_read_only"
-            assert await ledger.load_portfolio(SOURCE) == Portfolio(CASH)
+            assert (await ledger.load_standing(KEY)).portfolio == Portfolio(to_units(CASH))
         finally:
             await alter(postgres_url, f"ALTER DATABASE {name} RESET default_transaction_read_only")
         await database.check()

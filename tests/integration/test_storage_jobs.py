@@ -14,7 +14,8 @@ from app.storage.database import Database
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
 from app.storage.waits import SqlWaits
-from tests.support.books import CASH, SOURCE, START, SteppingClock, buy, make_draft
+from tests.support.books import CASH, START, SteppingClock, book, buy, make_draft
+from tests.support.books import KEY as RUN
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -136,12 +137,12 @@ async def test_create_key_of_another_request_is_refused(jobs: SqlJobs) -> None:
 
 async def test_key_serves_either_cycles_or_jobs(database: Database, jobs: SqlJobs) -> None:
     ledger = SqlLedger(database, SteppingClock())
-    await ledger.open_account(SOURCE, CASH)
+    await ledger.open_account(RUN, CASH)
     await jobs.create("job-1", "train", KEY)
     other = IdempotencyKey("key-2", "train")
-    await ledger.record_cycle(make_draft(1), buy(), SteppingClock(), other)
+    await book(ledger, make_draft(1), buy(), SteppingClock(), other)
     for misuse in (
-        ledger.record_cycle(make_draft(2), buy(), SteppingClock(), KEY),
+        book(ledger, make_draft(2), buy(), SteppingClock(), KEY),
         ledger.find_replay(KEY),
         jobs.create("job-2", "train", other),
         jobs.find_replay(other),

@@ -15,6 +15,7 @@ from app.domain.candle import Interval
 from app.domain.cycle import CycleDraft
 from app.domain.outcome import Outcome, ScoredDecision, StatedDecision, Truth, WaitingDecisions
 from app.domain.signal import Signal
+from app.domain.standing import RunKey
 from app.errors import StorageError
 from app.storage.database import Database, open_engine
 from app.storage.ledger import SqlLedger
@@ -22,6 +23,7 @@ from app.storage.outcomes import SqlOutcomes
 from app.storage.tables import outcomes as table
 from tests.support.books import (
     CASH,
+    KEY,
     SOURCE,
     SYMBOL,
     SteppingClock,
@@ -30,7 +32,7 @@ from tests.support.books import (
     make_old_books,
     make_outcome,
     make_refusal,
-    settle_with,
+    skip,
 )
 
 pytest_plugins = ("tests.support.databases",)
@@ -46,15 +48,15 @@ def opened(index: int) -> datetime:
 
 @pytest.fixture
 async def outcomes(database: Database) -> SqlOutcomes:
-    await SqlLedger(database, SteppingClock()).open_account(SOURCE, CASH)
+    await SqlLedger(database, SteppingClock()).open_account(KEY, CASH)
     return SqlOutcomes(database)
 
 
 async def book(database: Database, *drafts: CycleDraft) -> None:
     ledger = SqlLedger(database, SteppingClock())
     for draft in drafts:
-        await ledger.open_account(draft.source, CASH)
-        await ledger.record_cycle(draft, settle_with(None), SteppingClock())
+        await ledger.open_account(draft.key, CASH)
+        await ledger.record_cycle(draft, skip(draft), SteppingClock())
 
 
 def of_model(draft: CycleDraft, model_id: str) -> CycleDraft:
@@ -87,7 +89,7 @@ async def test_find_waiting_tells_of_each_model_and_market_the_oldest(
         make_draft(7, interval=Interval.M5),
         make_draft(1, source="binance"),
     )
-    await SqlLedger(database, SteppingClock()).record_refusal(make_refusal(2))
+    await SqlLedger(database, SteppingClock()).record_refusal(make_refusal(2), KEY)
     assert set(await outcomes.find_waiting(SOURCE, NOW, 1_000)) == {
         WaitingDecisions("forest-1", SYMBOL, MINUTE, opened(3)),
         WaitingDecisions("forest-2", SYMBOL, MINUTE, opened(5)),
@@ -130,6 +132,20 @@ async def test_find_unscored_candle_asked_about_twice_is_the_first_decision_only
     assert await outcomes.find_waiting(SOURCE, NOW, 1_000) == ()
 
 
+async def test_find_waiting_candle_asked_about_by_two_runs_is_one_decision(
+    database: Database, outcomes: SqlOutcomes
+) -> None:
+    draft = make_draft(3)
+    await book(database, draft)
+    ledger, other = SqlLedger(database, SteppingClock()), RunKey(SOURCE, name="second")
+    await ledger.open_account(other, CASH)
+    for again in (replace(draft, id="again", key=other), replace(make_draft(4), id="new", key=other)):
+        await ledger.record_cycle(again, skip(again), SteppingClock())
+    (waiting,) = await outcomes.find_waiting(SOURCE, NOW, 1_000)
+    found = await outcomes.find_unscored(SOURCE, waiting, NOW)
+    assert [decision.cycle_id for decision in found] == [draft.id, "new"]
+
+
 async def test_record_twice_keeps_the_first_outcome(database: Database, outcomes: SqlOutcomes) -> None:
     draft = make_draft(3)
     await book(database, draft)
@@ -153,7 +169,7 @@ async def test_record_without_a_truth_is_never_asked_for_again_and_counts_for_no
 async def test_record_more_than_one_write_takes_keeps_them_all(database: Database, outcomes: SqlOutcomes) -> None:
     drafts = [make_draft(index) for index in range(501)]
     ledger = SqlLedger(database, SteppingClock())
-    await asyncio.gather(*(ledger.record_cycle(draft, settle_with(None), SteppingClock()) for draft in drafts))
+    await asyncio.gather(*(ledger.record_cycle(draft, skip(draft), SteppingClock()) for draft in drafts))
     assert await outcomes.record(SOURCE, [make_outcome(draft.id) for draft in drafts]) == 501
 
 
@@ -237,7 +253,7 @@ async def test_books_of_the_version_before_are_kept_and_their_decisions_can_be_s
 async def test_search_for_what_waits_walks_the_index_of_its_candles(
     sqlite_database: Database,
 ) -> None:
-    await SqlLedger(sqlite_database, SteppingClock()).open_account(SOURCE, CASH)
+    await SqlLedger(sqlite_database, SteppingClock()).open_account(KEY, CASH)
     outcomes = SqlOutcomes(sqlite_database)
     waiting = WaitingDecisions("forest-1", SYMBOL, MINUTE, opened(1))
     found = await explained(sqlite_database, lambda: outcomes.find_unscored(SOURCE, waiting, NOW))
@@ -245,7 +261,7 @@ async def test_search_for_what_waits_walks_the_index_of_its_candles(
     index = "ix_cycles_account_id_interval_candle_open_time_symbol"
     assert sum(index in step for step in found) == 2, found
     assert not [step for step in [*found, *loaded] if step.startswith("SCAN") and "INDEX" not in step]
-    assert loaded[1] == "SCAN outcomes USING INDEX ix_outcomes_settled_at", loaded
+    assert loaded[0] == "SCAN outcomes USING INDEX ix_outcomes_settled_at", loaded
 
 
 async def explained(database: Database, work: Callable[[], Awaitable[object]]) -> list[str]:

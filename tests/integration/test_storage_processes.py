@@ -15,7 +15,7 @@ from app.domain.cycle import ExecutionStatus
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
 from tests.support.book_writer import BookWriter
-from tests.support.books import CASH, SOURCE, SteppingClock
+from tests.support.books import CASH, KEY, SteppingClock
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
@@ -37,7 +37,7 @@ async def test_processes_on_the_same_candles_fill_each_once(database_url: str) -
     assert [len(writer.finish()) for writer in writers] == [41, 41]
     async with Database(database_url) as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
+        await ledger.open_account(KEY, CASH)
         trades = (await ledger.list_trades(limit=1_000)).items
         cycles = (await ledger.list_cycles(limit=1_000)).items
     assert len(cycles) == 80
@@ -62,7 +62,7 @@ async def test_kill_at_any_moment_loses_nothing_acknowledged_and_leaves_nothing_
     assert acknowledged <= cycles
     assert len(acknowledged) >= KILLS * 3
     async with Database(sqlite_url) as database:
-        await SqlLedger(database, SteppingClock()).open_account(SOURCE, CASH)
+        await SqlLedger(database, SteppingClock()).open_account(KEY, CASH)
 
 
 def write_until_killed(url: str, after: int) -> set[str]:

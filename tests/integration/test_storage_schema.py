@@ -8,6 +8,7 @@ import subprocess
 import sys
 from contextlib import closing
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -18,13 +19,15 @@ from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
 from app.domain.candle import Interval
+from app.domain.money import UNITS, to_units
+from app.domain.order import Origin
 from app.errors import ConfigurationError
 from app.storage import schema
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database, open_engine
 from app.storage.ledger import SqlLedger
 from app.storage.tables import APPEND_ONLY, metadata
-from tests.support.books import CASH, SOURCE, SteppingClock, make_draft, make_old_books
+from tests.support.books import CASH, KEY, SteppingClock, book, make_draft, make_old_books, turn_over
 from tests.support.candles import made_candles
 from tests.support.exchange_client import NOW
 
@@ -97,7 +100,10 @@ async def test_migrations_make_what_the_tables_say_to_the_last_constraint(bare_d
 async def test_migrations_make_the_triggers(database: Database) -> None:
     found = await database.read(triggers)
     kinds = ("no_change", "no_truncate") if "PostgreSQL" in database.description else ("no_delete", "no_update")
-    assert found == sorted([*(f"{table}_{kind}" for table in APPEND_ONLY for kind in kinds), *RULES])
+    of_orders = ["orders_move_on", "orders_no_delete"]
+    if "PostgreSQL" in database.description:
+        of_orders.append("orders_no_truncate")
+    assert found == sorted([*(f"{table}_{kind}" for table in APPEND_ONLY for kind in kinds), *RULES, *of_orders])
 
 
 async def test_migration_that_breaks_off_leaves_nothing_and_can_be_run_again(bare_database_url: str) -> None:
@@ -111,18 +117,30 @@ async def test_migration_that_breaks_off_leaves_nothing_and_can_be_run_again(bar
     assert await engine.read(describe) == []
     await engine.aclose()
     async with Database(bare_database_url) as database:
-        await SqlLedger(database, SteppingClock()).open_account(SOURCE, CASH)
+        await SqlLedger(database, SteppingClock()).open_account(KEY, CASH)
 
 
-async def test_database_of_the_first_revision_keeps_its_books_and_gets_candles(bare_database_url: str) -> None:
+async def test_database_of_the_first_revision_keeps_its_books_and_goes_on(bare_database_url: str) -> None:
     engine = open_engine(bare_database_url)
     await engine.run_exclusively(lambda connection: make_old_books(connection, "0001", "cycle-old"))
     await engine.aclose()
 
     async with Database(bare_database_url) as database:
-        await SqlLedger(database, SteppingClock()).open_account(SOURCE, CASH)
-        report = await SqlLedger(database, SteppingClock()).get_cycle("cycle-old")
+        ledger = SqlLedger(database, SteppingClock())
+        opened = await ledger.open_account(KEY, CASH)
+        assert opened.run.id == "simulated.forest.main.1"
+        assert opened.portfolio.cash == to_units(Decimal("9749.98"))
+        (held,) = opened.portfolio.positions.values()
+        assert (held.quantity, held.cost, held.entry_fees) == (500_000, 325 * UNITS, 500_000)
+        assert opened.portfolio.realised == 75 * UNITS
+        report = await ledger.get_cycle("cycle-old")
         assert report.decision == replace(make_draft(1).decision, expected_return=None, edge=None, drift=None)
+        assert report.market == make_draft(1).market
+        await book(ledger, make_draft(4), turn_over, SteppingClock())
+        trades = (await ledger.list_trades(limit=9)).items
+        assert [trade.realised_profit for trade in trades] == [Decimal(0), Decimal(75), None]
+        assert [(trade.origin, trade.run) for trade in trades] == [(Origin.SIGNAL, opened.run.id)] * 3
+        assert (await ledger.open_account(KEY, CASH)).portfolio.positions == {}
         candles = made_candles("BTCUSDT", Interval.M1, end=NOW, bars=2)
         await CandleStore(database).save("binance", "BTCUSDT", Interval.M1, candles)
         assert (await CandleStore(database).coverage("binance", "BTCUSDT", Interval.M1)).candles == 2

@@ -11,7 +11,7 @@ from multiprocessing.context import ForkServerProcess
 
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
-from tests.support.books import CASH, SOURCE, SteppingClock, make_draft, turn_over
+from tests.support.books import CASH, KEY, SteppingClock, book, make_draft, turn_over
 
 CALLERS = 4
 
@@ -25,7 +25,7 @@ async def write_books(
     """Book `cycles` cycles (without end when None) with a few callers at once, after those `name` booked before."""
     async with Database(url) as database:
         ledger = SqlLedger(database, SteppingClock())
-        await ledger.open_account(SOURCE, CASH)
+        await ledger.open_account(KEY, CASH)
         booked = [
             cycle.id for cycle in (await ledger.list_cycles(limit=1_000)).items if cycle.id.startswith(f"{name}-")
         ]
@@ -36,7 +36,7 @@ async def write_books(
         async def call() -> None:
             for index in indices:
                 draft = make_draft(index, symbol=symbol, cycle_id=f"{name}-{index}")
-                report((await ledger.record_cycle(draft, turn_over(symbol), SteppingClock())).id)
+                report((await book(ledger, draft, turn_over, SteppingClock())).id)
 
         await asyncio.gather(*(call() for _ in range(CALLERS)))
 

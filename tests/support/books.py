@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 from alembic import command, config
-from sqlalchemy import Connection, insert, inspect, text
+from sqlalchemy import Connection, Table, insert, inspect
 
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import (
+    BookedFill,
+    Circumstances,
     CycleDraft,
     CycleReport,
     CycleStatus,
@@ -21,22 +25,30 @@ from app.domain.cycle import (
     MarketView,
     Settlement,
 )
-from app.domain.market import Indicators
-from app.domain.order import Fill, Side
+from app.domain.instrument import Instrument
+from app.domain.market import Indicators, MarketSnapshot, Quote
+from app.domain.money import from_units, to_units
+from app.domain.order import Fill, Order, OrderKind, OrderStatus, Origin, Side
 from app.domain.outcome import Outcome, Truth
-from app.domain.portfolio import Portfolio
-from app.domain.ports import Settle
-from app.domain.signal import Edge, Signal
+from app.domain.ports import Clock, IdempotencyKey, Ledger, Settle
+from app.domain.signal import Doubt, Edge, Prediction, Signal
+from app.domain.standing import RunKey, Standing
 from app.storage import schema
+from app.storage.account_tables import accounts
 from app.storage.records import cycle_values, decision_values
-from app.storage.tables import accounts, cycles, decisions
+from app.storage.tables import cycles, decisions, trades
 
 START = datetime(2026, 3, 29, 1, 2, 3, 456_789, tzinfo=UTC)
 """Within the hour that summer time skips in Europe."""
 
 SOURCE = "simulated"
+KEY = RunKey(SOURCE)
 CASH = Decimal(10_000)
 SYMBOL = "BTCUSDT"
+CIRCUMSTANCES = Circumstances("00ff", "settings", "1.0", 7, timedelta(hours=3))
+
+Booking = Callable[[CycleDraft], Settle]
+"""What is to be booked of a cycle, whichever it is."""
 
 
 class SteppingClock:
@@ -53,28 +65,38 @@ class SteppingClock:
         self._now -= by
 
 
-def make_market(index: int) -> MarketView:
-    """A view whose newest candle is the `index`th minute after `START`; its numbers do not fit binary floats."""
+def make_candle(index: int) -> Candle:
+    """The `index`th minute after `START`; its numbers do not fit binary floats."""
     opened = START.replace(second=0, microsecond=0) + timedelta(minutes=index)
-    candles = tuple(
-        Candle(
-            open_time=opened - timedelta(minutes=back),
-            close_time=opened - timedelta(minutes=back) + timedelta(milliseconds=59_999),
-            open=Decimal("65000.10"),
-            high=Decimal("65100.30000000"),
-            low=Decimal("64990.70"),
-            close=Decimal("65050.1") + back,
-            volume=Decimal("0.00000001"),
-        )
-        for back in (2, 1, 0)
+    return Candle(
+        open_time=opened,
+        close_time=opened + timedelta(milliseconds=59_999),
+        open=Decimal("65000.10"),
+        high=Decimal("65100.30000000"),
+        low=Decimal("64990.70"),
+        close=Decimal("65050.1") + index % 3,
+        volume=Decimal("0.00000001"),
     )
+
+
+def make_market(index: int) -> MarketView:
+    """A view whose newest candle is the `index`th minute after `START`."""
+    candles = tuple(make_candle(index - back) for back in (2, 1, 0))
     return MarketView(
         price=Decimal("65051.10"),
-        candle_open_time=opened,
+        candle_open_time=candles[-1].open_time,
         candle_close_time=candles[-1].close_time,
         indicators=Indicators(sma_10=0.1 + 0.2, sma_50=None, rsi_14=55.123456789012345, price_change_1m=-1e-17),
         candles=candles,
     )
+
+
+def make_snapshot(index: int, symbol: str = SYMBOL, source: str = SOURCE) -> MarketSnapshot:
+    """The market behind `make_market`, with one candle more than a cycle shows."""
+    candles = tuple(make_candle(index - back) for back in (3, 2, 1, 0))
+    instrument = Instrument(symbol, "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), Decimal(5))
+    quote = Quote(Decimal("65051.10"), candles[-1].close_time + timedelta(seconds=1))
+    return MarketSnapshot(source, symbol, Interval.M1, candles, quote, instrument, quote.at, 1 / 3)
 
 
 def make_draft(
@@ -88,9 +110,10 @@ def make_draft(
 ) -> CycleDraft:
     """The decided cycle of the `index`th candle."""
     others = [signal for signal in Signal if signal is not action]
+    probabilities = {action: 0.61, others[0]: 0.1 + 0.1, others[1]: 0.19}
     return CycleDraft(
         id=cycle_id or f"cycle-{source}-{symbol}-{index}",
-        source=source,
+        key=RunKey(source),
         symbol=symbol,
         interval=interval,
         started_at=START + timedelta(minutes=index),
@@ -98,7 +121,7 @@ def make_draft(
         decision=Decision(
             action=action,
             confidence=0.61,
-            probabilities={action: 0.61, others[0]: 0.1 + 0.1, others[1]: 0.19},
+            probabilities=probabilities,
             reason_code="confident",
             reason="Naïve “quotes”, a\nline break and 日本語 survive.",
             model_id="forest-1",
@@ -106,6 +129,18 @@ def make_draft(
             edge=Edge.STATISTICAL,
             drift=1 / 3,
         ),
+        prediction=Prediction(
+            action,
+            probabilities,
+            "forest-1",
+            0.1 + 0.2,
+            Edge.STATISTICAL,
+            1 / 3,
+            Doubt("drifted", "The market has moved."),
+            (0.1 + 0.2, -1e-17),
+        ),
+        snapshot=replace(make_snapshot(index, symbol, source), interval=interval),
+        circumstances=CIRCUMSTANCES,
         logs=(LogLine(START, "market_monitoring", "Price 65051.1."), LogLine(START, "decision_making", "BUY 61 %")),
     )
 
@@ -140,35 +175,51 @@ def fill(side: Side, quantity: Decimal, price: Decimal, fee: Decimal = Decimal("
     return Fill(side=side, quantity=quantity, price=price, notional=notional, fee=fee, slippage_bps=3.25)
 
 
-def settle_with(booked: Fill | None) -> Settle:
-    """Books `booked` whatever the account holds, or nothing."""
+def skip(draft: CycleDraft) -> Settle:
+    """Books nothing."""
 
-    def settle(_: Portfolio) -> Settlement:
-        if booked is None:
-            return Settlement(ExecutionStatus.SKIPPED, "hold", "The model says HOLD.")
-        return Settlement(ExecutionStatus.FILLED, "filled", f"{booked.side} {booked.quantity}", booked)
+    def settle(standing: Standing, now: datetime) -> Settlement:
+        price = to_units(draft.market.price)
+        snapshot = standing.snapshot.followed_by(standing.portfolio, {draft.symbol: price}, now, (), 0)
+        return Settlement(ExecutionStatus.SKIPPED, "hold", "The model says HOLD.", draft.symbol, price, snapshot)
 
     return settle
 
 
-def buy(quantity: str = "0.01", price: str = "65000") -> Settle:
+def take(booked: Fill) -> Booking:
+    """Books `booked` as the fill of the decision, whatever the account holds."""
+
+    def booking(draft: CycleDraft) -> Settle:
+        return lambda standing, now: _settle(draft, standing, now, booked)
+
+    return booking
+
+
+def buy(quantity: str = "0.01", price: str = "65000") -> Booking:
     """Books a BUY."""
-    return settle_with(fill(Side.BUY, Decimal(quantity), Decimal(price)))
+    return take(fill(Side.BUY, Decimal(quantity), Decimal(price)))
 
 
-def sell(quantity: str = "0.01", price: str = "65000") -> Settle:
+def sell(quantity: str = "0.01", price: str = "65000") -> Booking:
     """Books a SELL."""
-    return settle_with(fill(Side.SELL, Decimal(quantity), Decimal(price)))
+    return take(fill(Side.SELL, Decimal(quantity), Decimal(price)))
 
 
-def turn_over(symbol: str = SYMBOL) -> Settle:
-    """Sells what is held of `symbol`, and buys a hundredth where nothing is."""
+def turn_over(draft: CycleDraft) -> Settle:
+    """Sells what is held, and buys a hundredth where nothing is."""
 
-    def settle(portfolio: Portfolio) -> Settlement:
-        held = portfolio.quantity(symbol)
-        return (sell(str(held)) if held else buy())(portfolio)
+    def settle(standing: Standing, now: datetime) -> Settlement:
+        held = from_units(standing.portfolio.quantity(draft.symbol))
+        return (sell(str(held)) if held else buy())(draft)(standing, now)
 
     return settle
+
+
+async def book(
+    ledger: Ledger, draft: CycleDraft, booking: Booking, clock: Clock, key: IdempotencyKey | None = None
+) -> CycleReport:
+    """Record a cycle with what is to be booked of it."""
+    return await ledger.record_cycle(draft, booking(draft), clock, key)
 
 
 def as_selling(draft: CycleDraft) -> CycleDraft:
@@ -176,17 +227,98 @@ def as_selling(draft: CycleDraft) -> CycleDraft:
     return replace(draft, decision=replace(draft.decision, action=Signal.SELL))
 
 
+def make_order(draft: CycleDraft, now: datetime, **more: Any) -> Order:
+    """A market order of a cycle's decision, placed `now`; `more` are other fields."""
+    order = Order(
+        id=f"{draft.id}-1",
+        symbol=draft.symbol,
+        side=Side.BUY,
+        kind=OrderKind.MARKET,
+        quantity=Decimal("0.01"),
+        origin=Origin.SIGNAL,
+        created_at=now,
+        active_from=draft.market.candle_open_time + timedelta(minutes=1),
+        cycle_id=draft.id,
+    )
+    return replace(order, **more)
+
+
+def _settle(draft: CycleDraft, standing: Standing, now: datetime, booked: Fill) -> Settlement:
+    quantity, notional, fee = (to_units(amount) for amount in (booked.quantity, booked.notional, booked.fee))
+    portfolio, exit_ = standing.portfolio.apply(draft.symbol, booked.side, quantity, notional, fee, now)
+    price, exits = to_units(booked.price), [] if exit_ is None else [(exit_, fee)]
+    reason = f"{booked.side} {booked.quantity}"
+    end = {"filled_quantity": booked.quantity, "status": OrderStatus.FILLED, "closed_at": now}
+    order = make_order(
+        draft, now, side=booked.side, quantity=booked.quantity, reason_code="filled", reason=reason, **end
+    )
+    entry = BookedFill(
+        order_id=order.id,
+        origin=Origin.SIGNAL,
+        symbol=draft.symbol,
+        fill=booked,
+        reason=reason,
+        cash_after=portfolio.cash,
+        position_after=portfolio.holding(draft.symbol),
+        decided=True,
+        interval=draft.interval,
+        candle_open_time=draft.market.candle_open_time,
+        exit=exit_,
+    )
+    return Settlement(
+        ExecutionStatus.FILLED,
+        "filled",
+        reason,
+        draft.symbol,
+        price,
+        standing.snapshot.followed_by(portfolio, {draft.symbol: price}, now, exits, 1),
+        side_cost_ppm=500,
+        entries=(entry,),
+        orders=(order,),
+    )
+
+
 def make_old_books(connection: Connection, revision: str, cycle_id: str) -> None:
-    """A database of an earlier `revision` that holds one skipped cycle, as that version wrote it."""
+    """A database of an earlier `revision` with a skipped cycle, a BUY and a SELL of half of it, as it wrote them."""
     settings = config.Config()
     settings.set_main_option("script_location", str(schema.MIGRATIONS))
     settings.attributes["connection"] = connection
     command.upgrade(settings, revision)
-    draft = make_draft(1, cycle_id=cycle_id)
-    report = draft.finish(Execution(ExecutionStatus.SKIPPED, "hold_signal", "The model says HOLD."), draft.started_at)
-    connection.execute(insert(accounts), {"source": SOURCE, "initial_cash": CASH, "created_at": draft.started_at})
-    account_id = connection.execute(text("SELECT id FROM accounts")).scalar_one()
-    connection.execute(insert(cycles), cycle_values(report, account_id))
-    known = {column["name"] for column in inspect(connection).get_columns("decisions")}
-    values = {name: value for name, value in decision_values(cycle_id, draft.decision).items() if name in known}
-    connection.execute(insert(decisions), values)
+    skipped = make_draft(1, cycle_id=cycle_id)
+    _insert(connection, accounts, {"source": SOURCE, "initial_cash": CASH, "created_at": skipped.started_at})
+    held = Execution(ExecutionStatus.SKIPPED, "hold_signal", "The model says HOLD.")
+    _insert_old_cycle(connection, skipped, held)
+    filled = Execution(ExecutionStatus.FILLED, "filled", "Filled.")
+    half = {"notional": 400, "cash_after": Decimal("9749.98"), "position_after": Decimal("0.005"), "price": 80_000}
+    for number, trade in enumerate(
+        [
+            {"side": "BUY", "quantity": Decimal("0.01"), "price": 65_000, "notional": 650}
+            | {"cash_after": Decimal("9349.99"), "position_after": Decimal("0.01")},
+            {"side": "SELL", "quantity": Decimal("0.005"), **half},
+        ],
+        start=2,
+    ):
+        draft = make_draft(number, cycle_id=f"{cycle_id}-{number}", action=Signal(trade["side"]))
+        _insert_old_cycle(connection, draft, filled)
+        _insert_old_trade(connection, draft, trade)
+
+
+def _insert_old_cycle(connection: Connection, draft: CycleDraft, execution: Execution) -> None:
+    report = draft.finish(execution, None, "", draft.started_at)
+    _insert(connection, cycles, cycle_values(report, 1))
+    _insert(connection, decisions, decision_values(draft.id, draft.decision))
+
+
+def _insert_old_trade(connection: Connection, draft: CycleDraft, trade: Mapping[str, Any]) -> None:
+    amounts = {name: value if isinstance(value, str) else Decimal(value) for name, value in trade.items()}
+    of_cycle = {"cycle_id": draft.id, "account_id": 1, "symbol": draft.symbol, "interval": draft.interval.value}
+    of_decision = {"confidence": draft.decision.confidence, "model_id": draft.decision.model_id}
+    times = {"candle_open_time": draft.market.candle_open_time, "executed_at": draft.started_at}
+    rest = {"fee": Decimal("0.01"), "slippage_bps": 3.25, "reason": "Filled."}
+    _insert(connection, trades, {**of_cycle, **of_decision, **times, **rest, **amounts})
+
+
+def _insert(connection: Connection, table: Table, values: Mapping[str, Any]) -> None:
+    """Insert what the table's earlier shape knows of."""
+    known = {column["name"] for column in inspect(connection).get_columns(table.name)}
+    connection.execute(insert(table).inline(), {name: value for name, value in values.items() if name in known})

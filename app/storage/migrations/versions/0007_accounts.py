@@ -19,8 +19,8 @@ depends_on = None
 REBUILT = ("accounts", "trades", "idempotency_keys")
 ORIGINS = "origin IN ('signal', 'protection', 'person', 'liquidation')"
 DECIDED = (
-    'confidence IS NULL OR (cycle_id IS NOT NULL AND model_id IS NOT NULL AND "interval" IS NOT NULL'
-    " AND candle_open_time IS NOT NULL)"
+    "(confidence IS NULL) = (origin <> 'signal') AND (confidence IS NULL OR (cycle_id IS NOT NULL"
+    ' AND model_id IS NOT NULL AND "interval" IS NOT NULL AND candle_open_time IS NOT NULL))'
 )
 ONE_RESULT = (
     "(cycle_id IS NOT NULL AND job_id IS NULL AND record_number IS NULL)"
@@ -128,7 +128,7 @@ def change_on_postgres() -> None:
     for column, kind in (("strategy", sa.String(32)), ("name", sa.String(32)), ("generation", sa.Integer())):
         op.add_column("accounts", sa.Column(column, kind, nullable=False, server_default=str(NEW_VALUES[column])))
         op.alter_column("accounts", column, server_default=None)
-    op.drop_constraint("uq_accounts_source", "accounts", type_="unique")
+    op.drop_constraint(op.f("uq_accounts_source"), "accounts", type_="unique")
     op.create_unique_constraint(
         op.f("uq_accounts_source_strategy_name_generation"), "accounts", ["source", "strategy", "name", "generation"]
     )
@@ -137,16 +137,16 @@ def change_on_postgres() -> None:
     op.create_foreign_key(
         op.f("fk_idempotency_keys_record_number"), "idempotency_keys", "records", ["record_number"], ["number"]
     )
-    op.drop_constraint("ck_idempotency_keys_one_result", "idempotency_keys", type_="check")
+    op.drop_constraint(op.f("ck_idempotency_keys_one_result"), "idempotency_keys", type_="check")
     op.create_check_constraint(op.f("ck_idempotency_keys_one_result"), "idempotency_keys", ONE_RESULT)
     op.add_column("trades", sa.Column("order_id", sa.String(80), nullable=True))
     op.add_column("trades", sa.Column("origin", sa.String(16), nullable=False, server_default="signal"))
     op.alter_column("trades", "origin", server_default=None)
     for column in ("cycle_id", "interval", "confidence", "model_id", "candle_open_time"):
         op.alter_column("trades", column, nullable=True)
-    op.drop_constraint("uq_trades_account_id_symbol_interval_candle_open_time", "trades", type_="unique")
-    op.drop_constraint("uq_trades_cycle_id", "trades", type_="unique")
-    op.drop_constraint("ck_trades_position_after", "trades", type_="check")
+    op.drop_constraint(op.f("uq_trades_account_id_symbol_interval_candle_open_time"), "trades", type_="unique")
+    op.drop_constraint(op.f("uq_trades_cycle_id"), "trades", type_="unique")
+    op.drop_constraint(op.f("ck_trades_position_after"), "trades", type_="check")
     op.create_check_constraint(op.f("ck_trades_origin"), "trades", ORIGINS)
     op.create_check_constraint(op.f("ck_trades_decided"), "trades", DECIDED)
     op.create_foreign_key(op.f("fk_trades_order_id"), "trades", "orders", ["order_id"], ["id"])
