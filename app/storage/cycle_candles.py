@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, tuple_
 
 from app.domain.candle import Candle, Interval
 from app.domain.cycle_record import CandleReference
@@ -43,6 +43,7 @@ _VERSION_COLUMNS = (
     table.c.close,
     table.c.volume,
 )
+_KEY_COLUMNS = (table.c.source, table.c.symbol, table.c.interval, *_VERSION_COLUMNS[:2])
 _SELECT_CANDLES = select(*_VERSION_COLUMNS).where(
     _IN_SERIES, table.c.open_time_ms.between(bindparam("first"), bindparam("last"))
 )
@@ -136,15 +137,18 @@ def find_altered(connection: Connection) -> Iterator[tuple[int, str | None]]:
 
     The digests themselves are held by the records that name the candles.
     """
-    columns = (table.c.source, table.c.symbol, table.c.interval, *_VERSION_COLUMNS, table.c.digest)
-    rows = connection.execute(select(*columns).execution_options(yield_per=_REMEMBERED))
-    for count, (source, symbol, interval, opened, version, *values, kept) in enumerate(rows, start=1):
-        candle = Candle(_moment(opened), _moment(values[0]), *values[1:])
-        if candle_digest(candle) == bytes(kept):
-            yield count, None
-        else:
-            where = f"{source} {symbol} {interval}, version {version}"
-            yield count, f"The candle of {_moment(opened).isoformat()} ({where}) is not the one that was kept."
+    count = 0
+    statement = select(*_KEY_COLUMNS, *_VERSION_COLUMNS[2:], table.c.digest).order_by(*_KEY_COLUMNS).limit(_REMEMBERED)
+    rows = connection.execute(statement).all()
+    while rows:
+        for source, symbol, interval, opened, version, closed, *values, kept in rows:
+            count += 1
+            if candle_digest(Candle(_moment(opened), _moment(closed), *values)) == bytes(kept):
+                yield count, None
+            else:
+                where = f"{source} {symbol} {interval}, version {version}"
+                yield count, f"The candle of {_moment(opened).isoformat()} ({where}) is not the one that was kept."
+        rows = connection.execute(statement.where(tuple_(*_KEY_COLUMNS) > tuple_(*rows[-1][:5]))).all()
 
 
 def _load_versions(
