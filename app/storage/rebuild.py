@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Numeric, Select, bindparam, cast, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
@@ -22,13 +21,14 @@ from app.storage.tables import trades
 _CHUNK = 10_000
 """So many fills are read at a time."""
 
+_SIDES = {side.value: side for side in Side}
+
 _Amounts = tuple[int, int, int]
 _Facts = tuple[bool, int, int, int]
 _DustMoves = dict[int, list[tuple[str, _Amounts, datetime]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(NamedTuple):
     """The account after one fill, or after one move of dust behind it.
 
     `exit` is what a fill took out of a position, `fee` what it cost; a move of dust has neither. `is_decided` says
@@ -58,19 +58,19 @@ def replay_fills(
     before = account.run.opened_at
     for rows, dust, recorded in _load_chunks(connection, account, last):
         for row in rows:
-            number, symbol, at = row.id, row.symbol, row.executed_at
-            side, amounts = Side(row.side), (row.quantity, row.notional, row.fee)
+            number, symbol, side, at, order_id, is_decided, quantity, _, notional, fee, *_ = row
             try:
-                portfolio, exit_ = portfolio.apply(symbol, side, *amounts, at)
+                portfolio, exit_ = portfolio.apply(symbol, _SIDES[side], quantity, notional, fee, at)
             except ValueError as error:
                 yield Step(number, portfolio, None, at), [f"trade {number}: {error}"]
                 return
-            wrong = _find_wrong(row, portfolio, exit_, before)
+            wrong = _find_wrong(row, portfolio, exit_)
+            if order_id is not None and at < before:
+                wrong.append(f"trade {number}: it is dated before what came before it")
             if has_exits and recorded.get(number) != _facts(exit_):
-                wrong.append("what it closed is not what is recorded of it")
+                wrong.append(f"trade {number}: what it closed is not what is recorded of it")
             before = at
-            step = Step(number, portfolio, exit_, at, row.fee, bool(row.is_decided))
-            yield step, [f"trade {number}: {words}" for words in wrong]
+            yield Step(number, portfolio, exit_, at, fee, bool(is_decided)), wrong
             for moved, of_dust, moved_at in dust.get(number, ()):
                 portfolio, fits = _move_dust(portfolio, moved, of_dust)
                 words = f"trade {number}: the dust of {moved} that was moved after it is not what is held"
@@ -105,22 +105,18 @@ def compare(stored: Portfolio, followed: Portfolio) -> list[str]:
     ]
 
 
-def _find_wrong(row: Any, portfolio: Portfolio, exit_: Exit | None, before: datetime) -> list[str]:  # noqa: ANN401
-    symbol, cash, holding = row.symbol, row.cash_after, row.position_after
+def _find_wrong(row: Sequence[Any], portfolio: Portfolio, exit_: Exit | None) -> list[str]:
+    number, symbol, side, _, _, _, quantity, price, notional, fee, cash, holding = row
     wrong = []
-    if (portfolio.cash, portfolio.holding(symbol)) != (cash, holding):
-        wrong.append(
-            f"cash of {plain(cash)} and {plain(holding)} {symbol} are recorded, and its fills come to "
-            f"{plain(portfolio.cash)} and {plain(portfolio.holding(symbol))}"
-        )
-    if abs(row.notional * UNITS - row.price * row.quantity) >= UNITS:
-        worth = f"{plain(row.quantity)} at {plain(row.price)}"
-        wrong.append(f"a notional of {plain(row.notional)} is recorded, which is not {worth}")
-    if sum(postings(Side(row.side), row.notional, row.fee, symbol, exit_).values()):
+    if portfolio.cash != cash or portfolio.holding(symbol) != holding:
+        own = f"{plain(portfolio.cash)} and {plain(portfolio.holding(symbol))}"
+        wrong.append(f"cash of {plain(cash)} and {plain(holding)} {symbol} are recorded, and its fills come to {own}")
+    if not -UNITS < notional * UNITS - price * quantity < UNITS:
+        own = f"{plain(quantity)} at {plain(price)}"
+        wrong.append(f"a notional of {plain(notional)} is recorded, which is not {own}")
+    if sum(postings(_SIDES[side], notional, fee, symbol, exit_).values()):
         wrong.append("its postings do not sum to zero")
-    if row.order_id is not None and row.executed_at < before:
-        wrong.append("it is dated before what came before it")
-    return wrong
+    return [f"trade {number}: {words}" for words in wrong]
 
 
 def _amounts(position: Position | None) -> _Amounts:
