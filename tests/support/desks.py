@@ -96,7 +96,8 @@ def with_orders(standing: Standing, *orders: Order, halt: Halt | None = None) ->
 def open_desk(standing: Standing, market: MarketSnapshot | None = None, terms: Terms = TERMS, **more: Any) -> Desk:
     """A desk for one booking of the account, five seconds after the newest candle's close."""
     seen = market or make_market()
-    return Desk(terms, "booking", standing, seen, more.pop("now", seen.quote.at + timedelta(seconds=5)), **more)
+    now = more.pop("now", seen.quote.at + timedelta(seconds=5))
+    return Desk(terms, more.pop("booking_id", "booking"), standing, seen, now, **more)
 
 
 def units(amount: float | str) -> int:
