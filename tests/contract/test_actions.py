@@ -13,7 +13,7 @@ import pytest
 from sqlalchemy import select
 
 from app.domain.action import ActionKind, ActionReport
-from app.domain.cycle import BookedFill, ExecutionStatus, Settlement
+from app.domain.cycle import ExecutionStatus, Settlement
 from app.domain.money import UNITS, to_units
 from app.domain.order import OrderKind, OrderStatus, Origin, Side
 from app.domain.ports import Actions, IdempotencyKey, Selection, Settle
@@ -67,11 +67,10 @@ def purchase(order_id: str, quantity: str = "0.01", price: int = 65_000) -> Sett
 
     def settle(standing: Standing, now: datetime) -> Settlement:
         settlement = take(make_fill(Side.BUY, Decimal(quantity), Decimal(price)))(make_draft(1))(standing, now)
-        as_person = {"origin": Origin.PERSON, "cycle_id": None}
-        order = replace(settlement.orders[0], id=order_id, **as_person)
+        order = replace(settlement.orders[0], id=order_id, origin=Origin.PERSON, cycle_id=None)
         (entry,) = settlement.fills
-        of_person = {"order_id": order_id, "origin": Origin.PERSON, "decided": False, "interval": None}
-        entries: tuple[BookedFill, ...] = (replace(entry, candle_open_time=None, **of_person),)
+        of_person = replace(entry, order_id=order_id, origin=Origin.PERSON, decided=False)
+        entries = (replace(of_person, interval=None, candle_open_time=None),)
         return replace(settlement, orders=(order,), entries=entries)
 
     return settle

@@ -159,7 +159,7 @@ async def test_upgrade_account_is_taken_over_checked_and_trades_on(old_file: Pat
 
         report = await book(ledger, make_draft(1), turn_over, SteppingClock())
         (trade,) = report.fills
-        assert (trade.id, trade.side, trade.position_after) == (13, Side.SELL, 0)
+        assert (trade.id, trade.side, trade.position_after) == (13, Side.SELL, Decimal(0))
         again = await ledger.open_account(KEY, CASH)
         assert SYMBOL not in again.portfolio.positions
         assert await database.read(_differences) == []

@@ -47,7 +47,7 @@ def make_candles(prices: Sequence[Prices], end: datetime = NOON) -> tuple[Candle
 
 def make_market(*prices: Prices, quote: float | str = 100, end: datetime = NOON, **more: Any) -> MarketSnapshot:
     """A market of these candles; `more` are other fields, those of the instrument among them."""
-    of_instrument = {
+    of_instrument: dict[str, Any] = {
         name: Decimal(str(more.pop(name))) for name in ("tick_size", "lot_step", "minimum_notional") if name in more
     }
     return MarketSnapshot(
