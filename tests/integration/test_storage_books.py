@@ -254,8 +254,8 @@ async def test_orders_move_on_until_they_have_ended_and_are_never_removed(databa
     kept += ["symbol = 'ETHUSDT'", "reduce_only = NOT reduce_only", "price = price + 1", "trail_fraction = 1"]
     kept += ["expires_at = NULL", "cycle_id = NULL", "created_at = expires_at", "active_from = created_at"]
     kept += [
-        "number = 99",
-        "account_id = 99",
+        "number = number + 1",
+        "account_id = account_id + 1",
         "filled_quantity = -1",
         "filled_quantity = quantity + 1",
     ]

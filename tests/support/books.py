@@ -289,24 +289,12 @@ def make_old_books(connection: Connection, revision: str, cycle_id: str) -> None
     held = Execution(ExecutionStatus.SKIPPED, "hold_signal", "The model says HOLD.")
     _insert_old_cycle(connection, skipped, held)
     filled = Execution(ExecutionStatus.FILLED, "filled", "Filled.")
-    bought = {
-        "quantity": "0.01",
-        "price": "65000",
-        "notional": "650",
-        "cash_after": "9349.99",
-        "position_after": "0.01",
-    }
-    sold = {
-        "quantity": "0.005",
-        "price": "80000",
-        "notional": "400",
-        "cash_after": "9749.98",
-        "position_after": "0.005",
-    }
-    for number, (signal, trade) in enumerate(((Signal.BUY, bought), (Signal.SELL, sold)), start=2):
+    names = ("quantity", "price", "notional", "cash_after", "position_after")
+    bought, sold = ("0.01", "65000", "650", "9349.99", "0.01"), ("0.005", "80000", "400", "9749.98", "0.005")
+    for number, (signal, amounts) in enumerate(((Signal.BUY, bought), (Signal.SELL, sold)), start=2):
         draft = make_draft(number, cycle_id=f"{cycle_id}-{number}", action=signal)
         _insert_old_cycle(connection, draft, filled)
-        _insert_old_trade(connection, draft, trade)
+        _insert_old_trade(connection, draft, dict(zip(names, amounts, strict=True)))
 
 
 def _insert_old_cycle(connection: Connection, draft: CycleDraft, execution: Execution) -> None:

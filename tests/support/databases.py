@@ -39,7 +39,7 @@ async def _run(statement: str, name: str = "postgres") -> None:
 _EMPTY = "; ".join(
     [
         "SET session_replication_role = replica",
-        *(str(table.delete()) for table in tables.metadata.tables.values()),
+        *(str(table.delete()) for table in tables.trades.metadata.tables.values()),
         "ALTER SEQUENCE event_log_number_seq RESTART",
     ]
 )
