@@ -82,6 +82,9 @@ ifneq ($(shell $(PY) -c 'print("works")' 2>/dev/null),works)
 $(VENV)/.runtime $(VENV)/.dev: FORCE
 endif
 
+# A lock names all there is to install, so nothing is looked for besides (--no-deps): not the peewee, either, that
+# pyproject.toml takes out of it.
+#
 # The file .installing names the process at work. Where it is left behind, an installation was cut short and a package
 # may be there by half, which both pip and uv would take for whole: the environment is then built anew, too.
 define install
@@ -102,8 +105,8 @@ if [ -e $$lock ] || ! $(PY) -c '' 2>/dev/null; then \
 fi; \
 echo $$$$ > $$lock; \
 echo "Installing what $(1) names; this takes a minute or two, once"; \
-if [ $$uv ]; then uv pip install --quiet --python $(PY) --require-hashes --only-binary :all: -r $(1); \
-else $(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all: -r $(1); fi; \
+if [ $$uv ]; then uv pip install --quiet --python $(PY) --no-deps --require-hashes --only-binary :all: -r $(1); \
+else $(PY) -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes --only-binary :all: -r $(1); fi; \
 rm $$lock
 endef
 

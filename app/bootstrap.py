@@ -38,6 +38,7 @@ from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
+from app.research.performance import PerformanceKeeper
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
@@ -50,6 +51,8 @@ from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
 from app.storage.models import SqlModels
 from app.storage.outcomes import SqlOutcomes
+from app.storage.performance_rows import SqlPerformanceRows
+from app.storage.portfolio_views import SqlPortfolio
 from app.storage.waits import SqlWaits
 from app.strategies.forest import FeatureRow, ForestStrategy
 from ml.bundle import Bundle
@@ -91,6 +94,8 @@ class Service:
         self.event_log = SqlEvents(self.database)
         self.ledger = SqlLedger(self.database, clock, self.event_log.notify)
         self.actions = SqlActions(self.database, clock, self.event_log.notify)
+        self.performance = PerformanceKeeper(SqlPerformanceRows(self.database), lambda: self.key)
+        self.portfolio_views = SqlPortfolio(self.database)
         file = EventFile(settings.event_log_file) if settings.event_log_file else None
         self.event_relay = EventRelay(self.event_log, file, clock)
         self.strategy = ForestStrategy()
@@ -119,6 +124,7 @@ class Service:
                 asyncio.create_task(self.keeper.keep()),
                 asyncio.create_task(self.scorer.keep(self._report_scores)),
                 asyncio.create_task(self.drift.keep(self._report_drift)),
+                asyncio.create_task(self.performance.warm()),
             ]
 
     async def stop(self) -> None:
@@ -141,8 +147,7 @@ class Service:
         self, symbol: str, interval: Interval, key: IdempotencyKey | None = None
     ) -> tuple[CycleReport, bool]:
         """Run one cycle, as `TradingEngine.run_cycle`; refused while the books do not add up."""
-        if self._ledger_error is not None:
-            raise self._ledger_error
+        self._require_books()
         began = asyncio.get_running_loop().time()
 
         def observe(outcome: str, reason_code: str) -> None:
@@ -261,9 +266,14 @@ class Service:
         if isinstance(self.market, BinanceMarketDataClient):
             state["exchange"] = {"host": self.market.active_host, "clock_skew_seconds": self.market.clock_skew_seconds}
         with suppress(ServiceError):
+            state["halted"] = (await self.ledger.load_standing(self.key)).halt is not None
             newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
             state["last_cycle"] = _describe_cycle(newest[0]) if newest else None
         return state
+
+    def _require_books(self) -> None:
+        if self._ledger_error is not None:
+            raise self._ledger_error
 
     async def _open_books(self) -> None:
         try:
@@ -307,7 +317,14 @@ class Service:
         )
         self.engine = TradingEngine(self.key, seats, self.ledger, self.clock, self._new_id, self._circumstances)
         self.portfolio = PortfolioDesk(
-            self.key, self._monitoring, self.ledger, self.actions, terms, settings.default_interval, self._new_id
+            self.key,
+            self._monitoring,
+            self.ledger,
+            self.actions,
+            terms,
+            settings.default_interval,
+            self._new_id,
+            self._require_books,
         )
 
     def _circumstances(self) -> Circumstances:

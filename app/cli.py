@@ -5,29 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 
-from app import __version__, terminal
-from app.bootstrap import Service, build_service
+from app import __version__, account_commands, terminal
+from app.bootstrap import Service
+from app.command_running import AsJson, be_quiet, open_books, run_with_service
 from app.demo import run_demo
 from app.domain.candle import Interval
 from app.domain.events import Event, EventFilter, EventType
 from app.domain.ports import Selection
 from app.engine.runner import run_every
 from app.errors import ConfigurationError, InvalidInputError, NotFoundError, ServiceError
-from app.observability.logging import configure_logging
-from app.setting_kinds import LogFormat, LogLevel
-from app.settings import Settings, load_settings
-
-T = TypeVar("T")
+from app.settings import load_settings
 
 app = typer.Typer(
     name="python -m app",
@@ -37,7 +33,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines instead of a table.")]
 SymbolOption = Annotated[str | None, typer.Option(help="The symbol, such as BTCUSDT; DEFAULT_SYMBOL when not given.")]
 
 _FOLLOW_SECONDS = 1.0
@@ -68,7 +63,7 @@ def demo(
 ) -> None:
     """Train and trade on the simulated market, without network, keys or traces; same seed, same result."""
     settings = load_settings(**({} if seed is None else {"simulated_seed": seed}))
-    _quiet(settings)
+    be_quiet(settings)
     with terminal.progress_bar() as on_progress:
         result = asyncio.run(run_demo(settings, cycles, on_progress))
     terminal.print_demo(result, as_json=as_json)
@@ -84,11 +79,11 @@ def cycle(
 ) -> None:
     """Run one cycle (or, with --loop, one after another) and print what came of it. Trains first without a model."""
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
     symbols = settings.symbols if every_symbol else (symbol or settings.default_symbol,)
     _check_symbols(symbols)
     chosen = interval or settings.default_interval
-    _run(settings, lambda service: _cycles(service, symbols, chosen, loop, as_json=as_json))
+    run_with_service(settings, lambda service: _cycles(service, symbols, chosen, loop, as_json=as_json))
 
 
 async def _cycles(
@@ -123,12 +118,12 @@ def trades(
 ) -> None:
     """List the newest trades of the database."""
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
     if symbol is not None:
         _check_symbols((symbol,))
 
     async def show() -> None:
-        async with _books(settings) as service:
+        async with open_books(settings) as service:
             page = await service.ledger.list_trades(limit=limit, wanted=Selection(symbol))
         terminal.print_trades(page.items, as_json=as_json)
 
@@ -146,13 +141,13 @@ def logs(
 ) -> None:
     """Print the newest events of the database, the oldest of them first, whether or not a server is running."""
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
     if symbol is not None:
         _check_symbols((symbol,))
     wanted = EventFilter(kind, symbol, _parse_moment(since, "--since"))
 
     async def show() -> None:
-        async with _books(settings) as service:
+        async with open_books(settings) as service:
             events: Sequence[Event] = (await service.event_log.list(wanted, limit=limit)).items[::-1]
             last = 0
             while True:
@@ -180,7 +175,7 @@ def model(
     if html is not None and as_json:
         raise InvalidInputError("Give --html or --json, not both.", code="options_conflict")
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
 
     async def show(service: Service) -> None:
         card = dict(service.model_card())
@@ -189,28 +184,28 @@ def model(
         else:
             terminal.save_page(card, html)
 
-    _run(settings, show)
+    run_with_service(settings, show)
 
 
 @app.command()
 def train(as_json: AsJson = False) -> None:  # noqa: FBT002
     """Train a model on recent candles and keep it; a running service takes it at its next start."""
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
 
     async def work(service: Service) -> None:
         with terminal.progress_bar() as on_progress:
             await service.keeper.train(lambda share, words: on_progress(words, share))
         terminal.print_card(dict(service.model_card()), as_json=as_json)
 
-    _run(settings, work)
+    run_with_service(settings, work)
 
 
 @app.command("track-record")
 def track_record(as_json: AsJson = False) -> None:  # noqa: FBT002
     """Score the decisions whose labels have settled, and show how each model's came out, the newest model first."""
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
 
     async def show(service: Service) -> None:
         _, failure = await service.scorer.score()
@@ -219,7 +214,7 @@ def track_record(as_json: AsJson = False) -> None:  # noqa: FBT002
             terminal.print_error(failure)
             raise typer.Exit(_exit_code(failure))
 
-    _run(settings, show)
+    run_with_service(settings, show)
 
 
 @app.command()
@@ -232,7 +227,7 @@ def download(
 ) -> None:
     """Keep a span of candles in the database, for training; run again, it fetches only what is missing."""
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
     _check_symbols((symbol,))
     first, last = _parse_moment(since, "--since"), _parse_moment(until, "--until")
 
@@ -249,14 +244,14 @@ def download(
             report = await service.history.download(symbol, interval or settings.default_interval, start, end, settled)
         terminal.print_download(report, as_json=as_json)
 
-    _run(settings, work)
+    run_with_service(settings, work)
 
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
     """Check the exchange, the clock, the database and the model, and say what to do about what is wrong."""
     settings = load_settings()
-    _quiet(settings)
+    be_quiet(settings)
 
     async def look(service: Service) -> None:
         checks = await service.checks()
@@ -264,7 +259,10 @@ def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
         if not all(check.ok for check in checks if check.name != "model"):
             raise typer.Exit(3)
 
-    _run(settings, look)
+    run_with_service(settings, look)
+
+
+app.command()(account_commands.performance)
 
 
 @app.command()
@@ -294,28 +292,6 @@ def main() -> None:
         sys.exit(int(error.exit_code))
 
 
-def _run(settings: Settings, work: Callable[[Service], Coroutine[Any, Any, T]]) -> T:
-    async def run() -> T:
-        service = build_service(settings)
-        try:
-            await service.start(train=False)
-            return await work(service)
-        finally:
-            await service.stop()
-
-    with suppress(asyncio.CancelledError):
-        return asyncio.run(run())
-    raise typer.Abort
-
-
-@asynccontextmanager
-async def _books(settings: Settings) -> AsyncIterator[Service]:
-    """A service with its database open, and no market."""
-    service = build_service(settings)
-    async with service.database:
-        yield service
-
-
 async def _need_model(service: Service) -> None:
     if service.strategy.bundle is None:
         with terminal.progress_bar() as on_progress:
@@ -342,12 +318,6 @@ def _parse_moment(text: str | None, option: str) -> datetime | None:
             f"{option}: {text[:40]!r} is no date or time, such as 2026-01-31 or 2026-01-31T12:00:00Z.",
             code="invalid_time",
         ) from None
-
-
-def _quiet(settings: Settings) -> None:
-    """Commands print their own results; only what goes wrong is logged besides."""
-    level = settings.log_level if settings.log_level is LogLevel.DEBUG else LogLevel.ERROR
-    configure_logging(level.value, json_lines=settings.log_format is LogFormat.JSON)
 
 
 def _exit_code(error: ServiceError) -> int:

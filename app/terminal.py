@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from app.api import schemas, track_record
+from app.api import performance, schemas, track_record
 from app.bootstrap import Service
 from app.demo import DemoResult
 from app.domain.cycle import CycleReport, Trade
@@ -27,6 +27,7 @@ from app.errors import InvalidInputError, ServiceError
 from app.model_card.content import render_markdown
 from app.readiness import Check
 from app.research.history import Download
+from app.research.performance import PerformanceReport
 from app.research.track_record import TrackRecord
 
 _SHOWN_DEMO_TRADES = 20
@@ -86,16 +87,13 @@ def print_cycle(report: CycleReport, *, as_json: bool) -> None:
     outcome = report.execution.status.value.lower()
     _plain(
         f"{report.finished_at:%Y-%m-%d %H:%M:%SZ}  {report.symbol} ({report.source})  {report.decision.action} "
-        f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}"
+        f"{report.decision.confidence:.1%}  {outcome}: {report.execution.reason}{_count_checks(report)}"
     )
     for trade in report.fills:
         if trade.confidence is None:
             _plain(f"  filled  {trade.origin.value} order: {trade.reason}")
-    if report.checks:
-        _plain(f"  checks  {sum(check.passed for check in report.checks)} of {len(report.checks)} passed")
-    for check in report.checks:
-        if not check.passed:
-            _plain(f"  failed  {check.code}: {check.value}, limit {check.limit}")
+    for check in [check for check in report.checks if not check.passed][1:]:  # the first is the line's own reason
+        _plain(f"  failed  {check.code}: {check.detail}")
 
 
 def print_trades(trades: Sequence[Trade], *, as_json: bool) -> None:
@@ -182,6 +180,30 @@ def print_track_record(records: Sequence[TrackRecord], *, as_json: bool) -> None
             "-" if gate.rate is None else f"{gate.rate:.1%} ({gate.low:.1%} to {gate.high:.1%})",
         )
     _print(table)
+
+
+def print_performance(report: PerformanceReport, *, as_json: bool) -> None:
+    """Tables of what an account did and of its shadow books, and the verdict, or `GET /portfolio/performance`."""
+    answer = performance.describe(report)
+    if as_json:
+        _print_json_text(answer.model_dump_json().encode())
+        return
+    numbers = Table("number", "value")
+    for name, value in performance.flatten(answer.model_dump(mode="json", exclude={"shadow_books", "verdict"})):
+        numbers.add_row(name, "-" if value is None else f"{value:,.6g}" if isinstance(value, float) else str(value))
+    _print(numbers)
+    books = Table("shadow book", "equity", "return", "the account beyond it, a day", "95 % interval")
+    for book in report.shadow_books:
+        told = book.comparison
+        books.add_row(
+            book.name.replace("_", " "),
+            f"{book.equity:,.2f}",
+            f"{book.total_return:+.2%}",
+            "-" if told is None else f"{told.difference:+.3%}",
+            "-" if told is None else f"{told.low:+.3%} to {told.high:+.3%}",
+        )
+    _print(books)
+    _plain(f"Is it any good? {report.verdict.reason}")
 
 
 def print_download(report: Download, *, as_json: bool) -> None:
@@ -273,6 +295,11 @@ def print_error(error: ServiceError, symbol: str | None = None) -> None:
     """One line on standard error (one a setting, where several are wrong)."""
     prefix = f"{symbol}: " if symbol else ""
     print(f"{prefix}{error.message} [{error.code}]", file=sys.stderr)  # noqa: T201 - this is the terminal
+
+
+def _count_checks(report: CycleReport) -> str:
+    passed = sum(check.passed for check in report.checks)
+    return f" ({passed} of {len(report.checks)} checks passed)" if report.checks else ""
 
 
 def _trade_table(trades: Sequence[Trade]) -> Table:

@@ -24,9 +24,9 @@ class CrossOriginPages(CORSMiddleware):
         super().__init__(
             app,
             allow_origins=origins,
-            allow_methods=("GET", "POST"),
+            allow_methods=("GET", "POST", "DELETE"),
             allow_headers=("Content-Type", "Idempotency-Key", "Last-Event-ID", "X-API-Key", "X-Request-ID"),
-            expose_headers=("Idempotency-Replayed", "Location", "Retry-After", "X-Request-ID"),
+            expose_headers=("Idempotency-Replayed", "Link", "Location", "Retry-After", "X-Request-ID"),
         )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -18,12 +18,16 @@ from app.domain.cycle import CycleReport, MarketView
 from app.domain.events import Event, EventFilter
 from app.domain.job import Job
 from app.domain.model import Model
-from app.domain.ports import IdempotencyKey, Ledger, Page
+from app.domain.ports import Clock, IdempotencyKey, Ledger, Page
 from app.domain.signal import Prediction
+from app.domain.standing import RunKey
+from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
+from app.research.performance import PerformanceReport
 from app.research.track_record import TrackRecord
 from app.settings import Settings
+from app.storage.portfolio_views import SqlPortfolio
 
 _KEY_PATTERN = r"^[!-~]{1,255}$"
 
@@ -70,6 +74,14 @@ class EventRelay(Protocol):
         ...
 
 
+class Performance(Protocol):
+    """How accounts did."""
+
+    async def measure(self, run_id: str | None) -> PerformanceReport:
+        """How a run did, by default the newest; raises `NotFoundError` (`run_not_found`)."""
+        ...
+
+
 class ReadinessCheck(Protocol):
     """One named answer to "could a cycle run now?"."""
 
@@ -103,8 +115,33 @@ class Service(Protocol):
         ...
 
     @property
+    def clock(self) -> Clock:
+        """Its time."""
+        ...
+
+    @property
+    def key(self) -> RunKey:
+        """Whose account it trades on."""
+        ...
+
+    @property
+    def portfolio(self) -> PortfolioDesk:
+        """What people do to that account."""
+        ...
+
+    @property
+    def portfolio_views(self) -> SqlPortfolio:
+        """What people read of all accounts."""
+        ...
+
+    @property
     def ledger(self) -> Ledger:
         """The books."""
+        ...
+
+    @property
+    def performance(self) -> Performance:
+        """How the account did."""
         ...
 
     @property

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.routing import Match, Mount
 
 from app.api.problems import MAXIMUM_ERRORS, Problem, instance_of, request_id_of
 from app.errors import (
@@ -61,6 +62,7 @@ _HTTP = {
     415: ("unsupported_media_type", "The body must be JSON, sent with Content-Type: application/json."),
 }
 _DEFAULT_RETRY_SECONDS = 1.0
+_METHODS = ("DELETE", "GET", "PATCH", "POST", "PUT")
 
 
 def status_of(error: ServiceError) -> int:
@@ -126,16 +128,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         raise error
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        headers = {"Allow": _allowed(headers.get("Allow", "GET"))}
+        headers = {"Allow": _allowed(request)}
         if request.method == "OPTIONS":
             return Response(status_code=204, headers=headers)
     code, detail = _HTTP.get(error.status_code, ("request_failed", "The request could not be served."))
     return answer(Problem(error.status_code, code, detail, headers=tuple(headers.items())), request)
 
 
-def _allowed(methods: str) -> str:
-    """The Allow header: what the route serves, and what comes with it (HEAD with GET, OPTIONS always)."""
-    names = {name.strip() for name in methods.split(",") if name.strip()} | {"OPTIONS"}
-    if "GET" in names:
-        names.add("HEAD")
-    return ", ".join(sorted(names))
+def _allowed(request: Request) -> str:
+    """The Allow header: the methods of all routes of the address, and what comes with them (HEAD, OPTIONS)."""
+    routes = [route for route in request.app.routes if not isinstance(route, Mount)]
+    names = {
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    }
+    names = names or {"GET"}  # a mounted folder of files
+    return ", ".join(sorted(names | {"OPTIONS"} | ({"HEAD"} if "GET" in names else set())))

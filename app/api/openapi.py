@@ -16,6 +16,10 @@ times as RFC 3339 in UTC, failures as `application/problem+json` (RFC 9457) with
 
 TAGS = [
     {"name": "trading", "description": "Cycles, the simulated trades they book, and the market they look at."},
+    {
+        "name": "portfolio",
+        "description": "The account: what it holds, how it did, its orders and fills, and orders of your own.",
+    },
     {"name": "events", "description": "What happened, as a list and as a live stream."},
     {"name": "model", "description": "The model's card, track record, predictions and training."},
     {"name": "jobs", "description": "Long work, such as training."},
@@ -25,7 +29,7 @@ _TEMPLATE = "#/components/schemas/{model}"
 
 
 def install_openapi(app: FastAPI, *, with_key: bool) -> None:
-    """Complete the document of `app`; with `with_key`, its POST operations ask for the X-API-Key header."""
+    """Complete the document of `app`; with `with_key`, its POST and DELETE operations ask for the X-API-Key header."""
     generate = app.openapi
 
     def complete() -> dict[str, Any]:
@@ -54,5 +58,5 @@ def _add_key(document: dict[str, Any]) -> None:
         "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The API_KEY of the service."}
     }
     for operations in document["paths"].values():
-        if "post" in operations:
-            operations["post"]["security"] = [{"ApiKey": []}]
+        for method in operations.keys() & {"post", "delete"}:
+            operations[method]["security"] = [{"ApiKey": []}]

@@ -164,7 +164,7 @@ def documented(*statuses: int, writes: bool = False) -> dict[int | str, dict[str
 
     Args:
         statuses: What this operation answers beyond that.
-        writes: Whether the operation is a POST, which has a body, needs the key and may be shed.
+        writes: Whether the operation is a POST or a DELETE, which may have a body, needs the key and may be shed.
     """
     everything: Iterable[int] = {*statuses, *(_WRITE if writes else _READ)}
     return {status: _response(status) for status in sorted(everything)}

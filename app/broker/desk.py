@@ -123,6 +123,11 @@ class Desk:
         """What is said of the newest fill of this booking."""
         return [entry.reason for entry in self._entries if isinstance(entry, BookedFill)][-1]
 
+    @property
+    def has_booked(self) -> bool:
+        """Whether this booking has a fill, or moved dust."""
+        return bool(self._entries)
+
     def decided_on(self, origin: Origin) -> Candle | None:
         """The candle that an order of `origin` was decided on; a person decides on none."""
         return self.snapshot.candles[-1] if origin is Origin.SIGNAL else None

@@ -9,6 +9,9 @@ from enum import StrEnum
 from app.domain.cycle import Trade
 from app.domain.order import Order
 
+ALREADY_HALTED = "already_halted"
+NOT_HALTED = "not_halted"
+
 
 class ActionKind(StrEnum):
     """The things a person can do."""

@@ -10,6 +10,9 @@ from decimal import Decimal
 from app.domain.order import Order
 from app.domain.portfolio import Exit, Portfolio
 
+MAX_DRAWDOWN = "max_drawdown"
+"""The reason code of a halt that the drawdown limit led to."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunKey:
@@ -67,7 +70,7 @@ class Snapshot:
     @property
     def drawdown(self) -> float:
         """How far equity is below its peak, a fraction from 0 to 1 and beyond."""
-        return 1.0 - self.equity / self.peak_equity
+        return (self.peak_equity - self.equity) / self.peak_equity
 
     def on_day_of(self, now: datetime) -> Snapshot:
         """This snapshot with the counts of the UTC day of `now`."""

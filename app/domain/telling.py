@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 
-from app.domain.action import ActionKind, ActionReport
+from app.domain.action import ALREADY_HALTED, NOT_HALTED, ActionKind, ActionReport
 from app.domain.cycle import CycleReport, CycleStatus, Trade
 from app.domain.events import Event, EventType
 from app.domain.order import Order, OrderKind, OrderStatus
@@ -52,7 +52,7 @@ def tell_cycle(report: CycleReport, halt: Halt | None = None) -> list[Event]:
 def tell_action(report: ActionReport) -> list[Event]:
     """The events of what a person did."""
     told = list(_tell_bookings(report.orders, report.fills, report.at, None))
-    if report.kind in _ACTIONS:
+    if report.kind in _ACTIONS and report.reason_code not in (ALREADY_HALTED, NOT_HALTED):
         told.append(Event(report.at, _ACTIONS[report.kind], report.reason, (report.reason_code,)))
     return told
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,7 +18,7 @@ from app.domain.candle import Interval
 from app.domain.cycle import ExecutionStatus, Settlement
 from app.domain.instrument import Instrument
 from app.domain.market import MarketSnapshot
-from app.domain.money import from_units, to_units
+from app.domain.money import PPM, from_units, to_units
 from app.domain.order import OrderKind, Origin, Side
 from app.domain.ports import Actions, IdempotencyKey, Ledger, Settle
 from app.domain.record import to_plain
@@ -54,6 +55,7 @@ class PortfolioDesk:
         terms: What trading on paper costs.
         interval: The candles that resting orders are counted from.
         new_id: Gives each booking its id.
+        require_books: Raises while the books do not add up; trading can be halted all the same.
     """
 
     key: RunKey
@@ -63,17 +65,22 @@ class PortfolioDesk:
     terms: Terms
     interval: Interval
     new_id: Callable[[], str]
+    require_books: Callable[[], None] = lambda: None
 
     async def place(self, asked: OrderRequest, key: IdempotencyKey | None) -> tuple[ActionReport, bool]:
         """Fill a market order, or let another one rest; True where `key` was used before and nothing is done.
 
+        Resting orders of the symbol are judged first. Where that fills one, and leaves the order nothing to do, it is
+        booked and reported all the same, with the reason.
+
         Raises:
-            InvalidInputError: The order makes no sense: prices that are missing or off, quantities off the lot.
+            InvalidInputError: `order_invalid`, the order makes no sense: a price that is missing or off, for instance.
             ConflictError: `halted`, `no_position`, `insufficient_cash` and others: the account does not allow it.
-            ServiceError: The market cannot be seen, as for a cycle.
+            ServiceError: The market cannot be seen, as for a cycle, or the books do not add up.
         """
-        if key is not None and (earlier := await self.actions.find_replay(key)) is not None:
+        if (earlier := await self._find_replay(key)) is not None:
             return earlier, True
+        self.require_books()
         snapshot = (await self.monitoring.observe(asked.symbol, self.interval)).snapshot
         check_order(asked, snapshot)
         booking_id = self.new_id()
@@ -82,52 +89,71 @@ class PortfolioDesk:
             desk = Desk(self.terms, booking_id, standing, snapshot, now)
             judge_resting(desk)
             refusal = _place(desk, asked)
+            if refusal is not None and desk.has_booked:
+                return desk.settle(ExecutionStatus.SKIPPED, refusal.code, refusal.reason)
             if refusal is not None:
                 raise ConflictError(refusal.reason, code=refusal.code, context={"symbol": asked.symbol})
-            return desk.settle(ExecutionStatus.FILLED, "placed", "The order was taken.")
+            if asked.kind is OrderKind.MARKET:
+                return desk.settle(ExecutionStatus.FILLED, "filled", desk.last_words)
+            return desk.settle(ExecutionStatus.SKIPPED, "placed", "The order rests until its price is reached.")
 
-        words = to_plain(asked)
-        return await self._book(ActionKind.ORDER, booking_id, words, [settle], key)
+        return await self._book(ActionKind.ORDER, booking_id, to_plain(asked), [settle], key)
 
     async def close(self, symbol: str | None, key: IdempotencyKey | None) -> tuple[ActionReport, bool]:
         """Close the position in `symbol`, or all, at the market; what is too little to be sold becomes dust.
 
         Raises:
-            ConflictError: `no_position`, there is none.
-            ServiceError: A market cannot be seen; nothing is closed then.
+            ConflictError: `no_position`, there is none in `symbol`.
+            ServiceError: A market cannot be seen, or the books do not add up; nothing is closed then.
         """
-        if key is not None and (earlier := await self.actions.find_replay(key)) is not None:
+        if (earlier := await self._find_replay(key)) is not None:
             return earlier, True
-        standing = await self.ledger.load_standing(self.key)
-        symbols = sorted(standing.portfolio.positions) if symbol is None else [symbol]
-        if symbol is not None and symbol not in standing.portfolio.positions:
-            raise ConflictError(f"There is no position in {symbol}.", code="no_position", context={"symbol": symbol})
+        self.require_books()
+        held = sorted((await self.ledger.load_standing(self.key)).portfolio.positions)
+        symbols = held if symbol is None else [symbol]
+        if symbol is not None and symbol not in held:
+            raise _no_position(symbol)
+        observed = await asyncio.gather(*(self.monitoring.observe(one, self.interval) for one in symbols))
         booking_id = self.new_id()
         settles = [
-            self._closing(f"{booking_id}-{place}", (await self.monitoring.observe(one, self.interval)).snapshot)
-            for place, one in enumerate(symbols, start=1)
+            self._closing(f"{booking_id}-{place}", one.snapshot, is_asked_for=symbol is not None)
+            for place, one in enumerate(observed, start=1)
         ]
         return await self._book(ActionKind.CLOSE, booking_id, {"symbol": symbol}, settles, key)
 
     async def cancel(self, order_id: str) -> ActionReport:
-        """Cancel a resting order; raises `NotFoundError` or `ConflictError` (`order_ended`)."""
-        words = {"order_id": order_id}
-        return await self.actions.cancel(self.key, self.new_id(), words, order_id)
+        """Cancel a resting order.
+
+        Raises:
+            NotFoundError: `order_not_found`.
+            ConflictError: `order_ended`, it does not rest any more; `order_required`, it guards a short.
+            ServiceError: The books do not add up.
+        """
+        self.require_books()
+        return await self.actions.cancel(self.key, self.new_id(), {"order_id": order_id}, order_id)
 
     async def reset(self, cash: Decimal, key: IdempotencyKey | None) -> tuple[ActionReport, bool]:
-        """Start a new run with `cash`; the old one stays readable."""
-        if key is not None and (earlier := await self.actions.find_replay(key)) is not None:
+        """Start a new run with `cash`; the old one stays readable. Refused while the books do not add up."""
+        if (earlier := await self._find_replay(key)) is not None:
             return earlier, True
+        self.require_books()
         booking_id = self.new_id()
         report = await self.actions.reset(self.key, booking_id, cash, key)
         return report, report.id != booking_id
 
     async def set_halt(self, *, is_halted: bool, reason: str) -> ActionReport:
-        """Halt trading on decisions, or let it go on; kept over restarts."""
+        """Halt trading on decisions, or let it go on where the books add up; kept over restarts."""
+        if not is_halted:
+            self.require_books()
         return await self.actions.set_halt(self.key, self.new_id(), reason, is_halted=is_halted)
 
-    def _closing(self, booking_id: str, snapshot: MarketSnapshot) -> Settle:
+    async def _find_replay(self, key: IdempotencyKey | None) -> ActionReport | None:
+        return None if key is None else await self.actions.find_replay(key)
+
+    def _closing(self, booking_id: str, snapshot: MarketSnapshot, *, is_asked_for: bool) -> Settle:
         def settle(standing: Standing, now: datetime) -> Settlement:
+            if is_asked_for and standing.portfolio.quantity(snapshot.symbol) == 0:
+                raise _no_position(snapshot.symbol)
             desk = Desk(self.terms, booking_id, standing, snapshot, now)
             judge_resting(desk)
             if desk.held == 0:
@@ -158,7 +184,7 @@ def check_order(asked: OrderRequest, snapshot: MarketSnapshot) -> None:
         InvalidInputError: `order_invalid`.
     """
     instrument = snapshot.instrument
-    if asked.quantity % instrument.lot_step:
+    if asked.quantity <= 0 or asked.quantity % instrument.lot_step:
         raise _invalid(f"quantity must be in whole lots of {instrument.lot_step.normalize():f}", asked)
     if asked.kind is OrderKind.MARKET:
         if asked.price is not None or asked.expires_at is not None:
@@ -176,42 +202,47 @@ def check_order(asked: OrderRequest, snapshot: MarketSnapshot) -> None:
 def _check_price(asked: OrderRequest, instrument: Instrument, quote: Decimal) -> None:
     if asked.price is None:
         raise _invalid(f"a {asked.kind} order needs a price", asked)
-    if asked.price % instrument.tick_size:
+    if asked.price <= 0 or asked.price % instrument.tick_size:
         raise _invalid(f"price must be in whole ticks of {instrument.tick_size.normalize():f}", asked)
-    above = asked.price > quote
     waits_above = (asked.side is Side.BUY) is (asked.kind in _STOPS)
-    if asked.kind is not OrderKind.LIMIT and above is not waits_above:
+    waits = asked.price > quote if waits_above else asked.price < quote
+    if asked.kind is not OrderKind.LIMIT and not waits:
         where = "above" if waits_above else "below"
         raise _invalid(f"the price of a {asked.kind} {asked.side} must lie {where} the market, {quote:f}", asked)
 
 
 def _place(desk: Desk, asked: OrderRequest) -> Refusal | None:
-    quantity = to_units(asked.quantity)
-    if not desk.is_exit(asked.side) and (refusal := _refuse_entry(desk, asked)) is not None:
+    quantity, is_exit = to_units(asked.quantity), desk.is_exit(asked.side)
+    if not is_exit and (refusal := _refuse_entry(desk, asked)) is not None:
         return refusal
     if asked.kind is OrderKind.MARKET:
         return buy_or_sell(desk, asked.side, quantity, Origin.PERSON)
-    price = asked.price
-    if asked.trail_fraction is not None:
-        sign = order_rules.BUY if asked.side is Side.BUY else order_rules.SELL
-        distance = int(asked.trail_fraction * 1_000_000)
-        price = from_units(order_rules.trailing_trigger(sign, desk.quote, distance, desk.tick))
-    if desk.below_minimum(to_units(price or asked.quantity), quantity) and not desk.is_exit(asked.side):
+    price = _resting_price(desk, asked)
+    if not is_exit and desk.below_minimum(price, quantity):
         minimum = desk.snapshot.instrument.minimum_notional.normalize()
         return Refusal("below_minimum_notional", f"The order is worth less than the {minimum:f} the exchange asks for.")
+    if price <= 0:
+        return Refusal("price_not_positive", "The stop would rest at a price of nothing; take a smaller fraction.")
     desk.rest(
         desk.order(
             asked.side,
             asked.kind,
             quantity,
             Origin.PERSON,
-            price=price,
+            price=from_units(price),
             trail_fraction=asked.trail_fraction,
             reduce_only=asked.reduce_only or asked.kind is not OrderKind.LIMIT or desk.is_exit(asked.side),
             expires_at=asked.expires_at,
         )
     )
     return None
+
+
+def _resting_price(desk: Desk, asked: OrderRequest) -> int:
+    if asked.trail_fraction is None:
+        return to_units(asked.price or Decimal(0))
+    sign = order_rules.BUY if asked.side is Side.BUY else order_rules.SELL
+    return order_rules.trailing_trigger(sign, desk.quote, int(asked.trail_fraction * PPM), desk.tick)
 
 
 def _refuse_entry(desk: Desk, asked: OrderRequest) -> Refusal | None:
@@ -222,6 +253,10 @@ def _refuse_entry(desk: Desk, asked: OrderRequest) -> Refusal | None:
     if asked.side is Side.SELL and not desk.terms.allow_short:
         return Refusal("no_position", "There is nothing to sell (ALLOW_SHORT lets it be sold short).")
     return None
+
+
+def _no_position(symbol: str) -> ConflictError:
+    return ConflictError(f"There is no position in {symbol}.", code="no_position", context={"symbol": symbol})
 
 
 def _invalid(words: str, asked: OrderRequest) -> InvalidInputError:

@@ -10,13 +10,13 @@ from decimal import Decimal
 
 from sqlalchemy import Connection, select
 
-from app.domain.action import ActionKind, ActionReport
+from app.domain.action import ALREADY_HALTED, NOT_HALTED, ActionKind, ActionReport
 from app.domain.booking import make_trades
 from app.domain.cycle import Trade
 from app.domain.order import Order, OrderStatus, Origin
 from app.domain.ports import Clock, IdempotencyKey, Settle
 from app.domain.record import canonical, from_plain, to_plain
-from app.domain.standing import RunKey, Snapshot
+from app.domain.standing import MAX_DRAWDOWN, RunKey, Snapshot
 from app.domain.telling import tell_action
 from app.errors import ConflictError, NotFoundError
 from app.storage import bookings, events, idempotency, opening, standings
@@ -128,7 +128,7 @@ class SqlActions:
             ]
             standings.save_orders(connection, account, before, ended)
             opened = opening.open_run(connection, key, account.run.generation + 1, cash, now)
-            if before.halt is not None and before.halt.reason_code == "max_drawdown":
+            if before.halt is not None and before.halt.reason_code == MAX_DRAWDOWN:
                 newest = standings.get_account(connection, key)
                 standings.save_halt(connection, newest, "reset", words, now, is_halted=False)
             reason = f"{words} It is {opened.run.id}."
@@ -143,12 +143,15 @@ class SqlActions:
 
         def change(connection: Connection, account: Account) -> ActionReport:
             before = standings.load_standing(connection, account)
-            now = before.booked_at(self._clock.now())
+            now, halt = before.booked_at(self._clock.now()), before.halt
+            if is_halted and halt is not None and halt.reason_code == _HALTED:
+                return ActionReport(booking_id, kind, account.run.id, now, ALREADY_HALTED, halt.reason)
+            if not is_halted and halt is None:
+                return ActionReport(booking_id, kind, account.run.id, now, NOT_HALTED, "Trading was not halted.")
+            if not is_halted and standings.was_halted_by(connection, key, MAX_DRAWDOWN):
+                _forget_peak(connection, account, before.snapshot)
             code = _HALTED if is_halted else "resumed"
-            if (before.halt.reason_code if before.halt else None) != (_HALTED if is_halted else None):
-                standings.save_halt(connection, account, code, reason, now, is_halted=is_halted)
-                if not is_halted:
-                    _forget_peak(connection, account, before.snapshot)
+            standings.save_halt(connection, account, code, reason, now, is_halted=is_halted)
             return ActionReport(booking_id, kind, account.run.id, now, code, reason)
 
         return await self._run(key, _Request(booking_id, kind, {"reason": reason}), change)

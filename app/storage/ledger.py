@@ -68,7 +68,7 @@ class SqlLedger:
         self._database = database
         self._clock = clock
         self._on_booked = on_booked
-        self._keeps_records = keeps_records
+        self.keeps_records = keeps_records
         self._candles = CandleKeeper()
 
     async def open_account(self, key: RunKey, cash: Decimal) -> Standing:
@@ -115,7 +115,7 @@ class SqlLedger:
             InvalidInputError: `idempotency_key_reused`, the key came with another request before.
             StorageError: Nothing was recorded.
         """
-        booking = _CycleBooking(draft, settle, clock, key, self._candles, self._keeps_records)
+        booking = _CycleBooking(draft, settle, clock, key, self._candles, self.keeps_records)
         report = await self._database.write(booking.run)
         self._candles.remember(draft.snapshot, booking.seen)
         self._on_booked()

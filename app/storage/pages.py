@@ -69,12 +69,11 @@ def narrow(
     """The rows of `statement` that are wanted, by the columns that tell."""
     if wanted.symbol is not None:
         statement = statement.where(symbol == _matchable(wanted.symbol))
-    if wanted.source is not None:
-        # Out of reach of an index: SQLite would fetch and sort all that the accounts of the source ever did.
-        of_source = select(accounts.c.id).where(accounts.c.source == _matchable(wanted.source))
-        statement = statement.where((account_id + 0).in_(of_source))
     if wanted.run is not None:
-        statement = statement.where(account_id == _account(wanted.run).scalar_subquery())
+        statement = statement.where(account_id == _accounts(wanted).scalar_subquery())
+    elif wanted.source is not None:
+        # Plus zero keeps SQLite from collecting and sorting all rows of these accounts for one page.
+        statement = statement.where((account_id + 0).in_(_accounts(wanted)))
     if wanted.since is not None:
         statement = statement.where(moment >= wanted.since)
     if wanted.until is not None:
@@ -82,17 +81,22 @@ def narrow(
     return statement
 
 
-def _account(run: str) -> Select[Any]:
-    found, parts = select(accounts.c.id), run.split(".")
-    if len(parts) != _PARTS_OF_A_RUN or not is_plain(run) or not re.fullmatch(r"[1-9][0-9]{0,8}", parts[3]):
-        return found.where(false())
-    source, strategy, name, generation = parts
-    return found.where(
-        accounts.c.source == source,
-        accounts.c.strategy == strategy,
-        accounts.c.name == name,
-        accounts.c.generation == int(generation),
-    )
+def _accounts(wanted: Selection) -> Select[Any]:
+    found = select(accounts.c.id)
+    if wanted.source is not None:
+        found = found.where(accounts.c.source == _matchable(wanted.source))
+    if wanted.run is not None:
+        parts = wanted.run.split(".")
+        if len(parts) != _PARTS_OF_A_RUN or not is_plain(wanted.run) or not re.fullmatch(r"[1-9][0-9]{0,8}", parts[3]):
+            return found.where(false())
+        source, strategy, name, generation = parts
+        found = found.where(
+            accounts.c.source == source,
+            accounts.c.strategy == strategy,
+            accounts.c.name == name,
+            accounts.c.generation == int(generation),
+        )
+    return found
 
 
 def _matchable(text: str) -> str:

@@ -114,7 +114,7 @@ def _move_dust(portfolio: Portfolio, symbol: str, amounts: _Amounts) -> tuple[Po
     return (portfolio.from_dust(symbol), True) if fits else (portfolio, False)
 
 
-def _whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
+def whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[Any]:
     """An amount as whole 1e-8 units, past the column's own type, which would make a Decimal of each."""
     if connection.dialect.name == "sqlite":
         return type_coerce(column, BigInteger)
@@ -130,7 +130,7 @@ def _select_fills(connection: Connection) -> Select[Any]:
             trades.c.side,
             trades.c.executed_at,
             trades.c.order_id,
-            *(_whole(connection, column) for column in amounts),
+            *(whole(connection, column) for column in amounts),
         )
         .where(trades.c.account_id == bindparam("account_id"))
         .order_by(trades.c.id)
@@ -143,7 +143,7 @@ def _load_dust(connection: Connection, account: Account) -> _DustMoves:
         select(
             dust_transfers.c.after_trade_id,
             dust_transfers.c.symbol,
-            *(_whole(connection, column) for column in amounts),
+            *(whole(connection, column) for column in amounts),
         )
         .where(dust_transfers.c.account_id == account.id)
         .order_by(dust_transfers.c.id)
@@ -157,7 +157,7 @@ def _load_dust(connection: Connection, account: Account) -> _DustMoves:
 def _load_exits(connection: Connection, account: Account) -> dict[int, tuple[bool, int, int, int]]:
     amounts = (closed_trades.c.cost, closed_trades.c.entry_fees, closed_trades.c.profit)
     rows = connection.execute(
-        select(closed_trades.c.trade_id, closed_trades.c.is_long, *(_whole(connection, column) for column in amounts))
+        select(closed_trades.c.trade_id, closed_trades.c.is_long, *(whole(connection, column) for column in amounts))
         .join_from(closed_trades, trades)
         .where(trades.c.account_id == account.id)
     )

@@ -8,7 +8,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import BindParameter, Connection, Select, bindparam, insert, select, update
+from sqlalchemy import BindParameter, Connection, Select, bindparam, func, insert, select, update
 
 from app.domain.money import from_units, to_units
 from app.domain.order import Order, OrderKind, OrderStatus, Origin, Side
@@ -174,6 +174,14 @@ def find_halt(connection: Connection, key: RunKey) -> Halt | None:
     """Why the runs of `key` are halted, None where they are not."""
     row = connection.execute(_SELECT_HALT, _of(key)).first()
     return Halt(*row[1:]) if row is not None and row[0] else None
+
+
+def was_halted_by(connection: Connection, key: RunKey, reason_code: str) -> bool:
+    """Whether `reason_code` has halted the runs of `key` since they were resumed last."""
+    of_key = select(halts.c.number).join_from(halts, accounts).where(_OF_KEY)
+    resumed = of_key.where(halts.c.is_halted.is_(False)).order_by(halts.c.number.desc()).limit(1).scalar_subquery()
+    since = of_key.where(halts.c.reason_code == reason_code, halts.c.number > func.coalesce(resumed, 0))
+    return connection.execute(since, _of(key)).first() is not None
 
 
 def save_halt(

@@ -60,6 +60,21 @@ OPERATIONS = {
     "list_cycles": ("get", "/trading/cycles"),
     "get_cycle": ("get", "/trading/cycles/{cycle_id}"),
     "get_latest_market": ("get", "/trading/market/latest"),
+    "get_portfolio": ("get", "/portfolio/summary"),
+    "list_positions": ("get", "/portfolio/positions"),
+    "list_orders": ("get", "/portfolio/orders"),
+    "get_order": ("get", "/portfolio/orders/{order_id}"),
+    "list_fills": ("get", "/portfolio/fills"),
+    "list_closed_trades": ("get", "/portfolio/closed-trades"),
+    "list_equity": ("get", "/portfolio/equity"),
+    "list_runs": ("get", "/portfolio/runs"),
+    "place_order": ("post", "/portfolio/orders"),
+    "cancel_order": ("delete", "/portfolio/orders/{order_id}"),
+    "close_positions": ("post", "/portfolio/close"),
+    "reset_portfolio": ("post", "/portfolio/reset"),
+    "halt_trading": ("post", "/trading/halt"),
+    "resume_trading": ("post", "/trading/resume"),
+    "get_performance": ("get", "/portfolio/performance"),
     "list_events": ("get", "/events"),
     "stream_events": ("get", "/events/stream"),
     "get_model": ("get", "/model"),
@@ -104,7 +119,7 @@ def test_every_failure_is_documented_as_a_problem(document: dict[str, Any]) -> N
     for method, path, operation in operations(document):
         failures = {status: answer for status, answer in operation["responses"].items() if status >= "400"}
         assert {"400", "414", "421", "422", "500"} <= set(failures), (method, path)
-        if method == "post":
+        if method in ("post", "delete"):
             assert {"401", "403", "413", "415", "429", "503"} <= set(failures), path
         for answer in failures.values():
             assert answer["content"] == {

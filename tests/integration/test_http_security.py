@@ -165,7 +165,7 @@ def test_listed_page_may_look_and_post_without_credentials(client: httpx.Client)
     ("origin", "method", "headers"),
     [
         ("https://evil.example", "POST", "x-api-key"),
-        (PAGE, "DELETE", "x-api-key"),
+        (PAGE, "PUT", "x-api-key"),
         (PAGE, "POST", "x-other"),
         ("null", "GET", "accept"),
     ],
@@ -349,6 +349,11 @@ def test_change_without_the_key_is_refused(locked: Edge, path: str) -> None:
     assert locked.service.ledger.cycles == []
 
 
+def test_removal_without_the_key_is_refused(locked: Edge) -> None:
+    problem(locked.client.delete("/portfolio/orders/any"), 401, "unauthorized")
+    problem(locked.client.delete("/portfolio/orders/any", headers={"X-API-Key": API_KEY}), 404, "order_not_found")
+
+
 def test_change_with_the_key_is_made(locked: Edge) -> None:
     locked.renew()
 
@@ -376,7 +381,7 @@ def test_key_is_documented_where_it_is_needed(locked: Edge, edge: Edge) -> None:
     assert document["components"]["securitySchemes"]["ApiKey"]["name"] == "X-API-Key"
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
-            assert ("security" in operation) == (method == "post"), path
+            assert ("security" in operation) == (method in ("post", "delete")), path
     assert "securitySchemes" not in edge.client.get("/openapi.json").json()["components"]
 
 

@@ -41,6 +41,8 @@ def running_service(folder: Path) -> Iterator[str]:
             time.sleep(0.1)
         for symbol in chosen.symbols:
             client.post("/trading/run-cycle", params={"symbol": symbol}).raise_for_status()
+        order = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.001"}
+        client.post("/portfolio/orders", json=order).raise_for_status()
         yield server.url
 
 
@@ -62,4 +64,4 @@ def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> 
         )
 
     assert result.returncode == 0, "\n".join(line[:500] for line in (result.stdout + result.stderr).splitlines())
-    assert "21 selected / 22 total" in result.stdout
+    assert "36 selected / 37 total" in result.stdout

@@ -44,6 +44,8 @@ from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFo
 from app.observability.metrics import Metrics
 from app.research.track_record import TrackRecord, summarize
 from app.settings import Settings
+from app.storage.database import Database
+from app.storage.portfolio_views import SqlPortfolio
 from tests.support.fakes import (
     CARD,
     MODEL_ID,
@@ -56,6 +58,7 @@ from tests.support.fakes import (
     FakeMarketData,
     FakeStrategy,
 )
+from tests.support.performances import FakePerformance
 
 BARS = 3
 """How many candles a cycle looks at, so that answers stay short."""
@@ -152,6 +155,9 @@ class FakeService:
             self.settings.default_interval,
             lambda: f"action-{next(numbers)}",
         )
+        self.performance = FakePerformance(self._check)
+        # Never opened: the listings are tested on the real service.
+        self.portfolio_views = SqlPortfolio(Database(self.settings.database_url.get_secret_value()))
         self.event_log: EventLog = FakeEvents()
         self.event_relay: EventRelay = FakeEvents()
 

@@ -278,7 +278,7 @@ class FakeActions:
         kind, code = (ActionKind.HALT, "halted") if is_halted else (ActionKind.RESUME, "resumed")
         snapshot = before.snapshot
         if is_halted:
-            halt = before.halt or Halt(code, reason, now)
+            halt = before.halt if before.halt and before.halt.reason_code == code else Halt(code, reason, now)
         else:
             halt, snapshot = None, replace(snapshot, peak_equity=snapshot.equity)
         self.ledger.stand(replace(before, snapshot=snapshot, halt=halt))

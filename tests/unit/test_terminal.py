@@ -1,17 +1,59 @@
-"""How a model's card leaves the service: into a pipe, onto a terminal, into a file."""
+"""How cycles, trades and a model's card leave the service: into a pipe, onto a terminal, into a file."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from app.domain.candle import Interval
+from app.domain.cycle import CycleReport, CycleStatus, Decision, Execution, ExecutionStatus, Trade
+from app.domain.order import Check, Origin, Side
+from app.domain.signal import Signal
 from app.errors import InvalidInputError
 from app.model_card.content import render_markdown
 from app.model_card.page import render_html
-from app.terminal import print_card, save_page
+from app.terminal import print_card, print_cycle, print_trades, save_page
 from tests.support.cards import make_whole_card
+from tests.support.fakes import PROBABILITIES, START
+
+STOPPED = Trade(
+    id=7,
+    cycle_id="cycle-1",
+    symbol="BTCUSDT",
+    interval=Interval.M1,
+    source="simulated",
+    side=Side.SELL,
+    quantity=Decimal("0.01"),
+    price=Decimal(63_000),
+    notional=Decimal(630),
+    fee=Decimal("0.126"),
+    slippage_bps=3.0,
+    confidence=None,
+    model_id=None,
+    candle_open_time=START,
+    executed_at=START,
+    reason="SELL 0.01 BTC at 63000.",
+    cash_after=Decimal("9993.5"),
+    position_after=Decimal(0),
+    origin=Origin.PROTECTION,
+    realised_profit=Decimal(-10),
+)
+CYCLE = CycleReport(
+    id="cycle-1",
+    source="simulated",
+    symbol="BTCUSDT",
+    interval=Interval.M1,
+    status=CycleStatus.COMPLETED,
+    started_at=START,
+    finished_at=START,
+    logs=(),
+    decision=Decision(Signal.BUY, 0.5, PROBABILITIES, "confident", "BUY.", "forest-test"),
+    execution=Execution(ExecutionStatus.SKIPPED, "hold_signal", "Nothing to do."),
+)
 
 
 def test_card_into_a_pipe_is_markdown(capsys: pytest.CaptureFixture[str]) -> None:
@@ -65,3 +107,40 @@ def test_page_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Pat
         save_page(make_whole_card(), tmp_path / name)
     assert refused.value.code == "file_not_writable"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_cycle_that_met_no_limit_is_a_line(capsys: pytest.CaptureFixture[str]) -> None:
+    print_cycle(CYCLE, as_json=False)
+
+    line = "2026-11-21 01:02:03Z  BTCUSDT (simulated)  BUY 50.0%  skipped: Nothing to do.\n"
+    assert capsys.readouterr().out == line
+
+
+def test_cycle_tells_of_resting_orders_that_filled_and_of_checks_that_failed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    checks = (
+        Check("halted", passed=True, value="running", limit="running", detail="Trading is not halted."),
+        Check("daily_loss", passed=False, value="0.06", limit="0.05", detail="Today has lost too much."),
+        Check("cooldown", passed=False, value="3", limit="3", detail="Three exits in a row lost."),
+    )
+    decided = replace(STOPPED, confidence=0.5, origin=Origin.SIGNAL)
+    print_cycle(replace(CYCLE, checks=checks, fills=(STOPPED, decided)), as_json=False)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "2026-11-21 01:02:03Z  BTCUSDT (simulated)  BUY 50.0%  skipped: Nothing to do. (1 of 3 checks passed)",
+        "  filled  protection order: SELL 0.01 BTC at 63000.",
+        "  failed  cooldown: Three exits in a row lost.",
+    ]
+
+
+def test_trades_of_no_decision_have_no_confidence(capsys: pytest.CaptureFixture[str]) -> None:
+    print_trades([STOPPED], as_json=False)
+    row = capsys.readouterr().out.splitlines()[3]
+    assert [cell.strip() for cell in row.strip("│").split("│")] == [
+        *("7", "2026-11-21 01:02:03Z", "BTCUSDT", "SELL", "0.01", "63000", "0.1260", "-", "9993.50", "simulated")
+    ]
+
+    print_trades([STOPPED], as_json=True)
+    (item,) = json.loads(capsys.readouterr().out)
+    assert (item["confidence"], item["model_id"], item["realised_profit"]) == (None, None, "-10")

@@ -8,11 +8,10 @@ from dataclasses import replace
 import pytest
 
 from app.agents.decision_making import DecisionMakingAgent, Gate
-from app.agents.market_monitoring import Observation
-from app.domain.candle import Candle
+from app.agents.market_monitoring import MarketMonitoringAgent
+from app.domain.candle import Candle, Interval
 from app.domain.cycle import Decision
 from app.domain.signal import Doubt, Edge, Prediction, Signal
-from tests.support.books import make_draft
 from tests.support.fakes import PREDICTION as SURE
 from tests.support.fakes import FakeClock, FakeMarketData
 
@@ -38,8 +37,10 @@ class Saying:
 
 async def decide(prediction: Prediction, gate: Gate) -> Decision:
     market = FakeMarketData(FakeClock())
-    snapshot = await market.fetch_snapshot("BTCUSDT", make_draft(1).interval, 3)
-    return DecisionMakingAgent(Saying(prediction), gate).decide(Observation(snapshot, make_draft(1).market))
+    observation = await MarketMonitoringAgent(market, bars=3, minimum_bars=3).observe("BTCUSDT", Interval.M1)
+    decision, behind = DecisionMakingAgent(Saying(prediction), gate).decide(observation)
+    assert behind is prediction
+    return decision
 
 
 @pytest.mark.parametrize(

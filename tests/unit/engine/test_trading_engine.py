@@ -15,23 +15,32 @@ import pytest
 from app.agents.decision_making import DecisionMakingAgent, Gate
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
-from app.broker.paper import Costs, PaperBroker
+from app.agents.risk import RiskAgent
+from app.broker.desk import Terms
 from app.domain.candle import Candle, Interval
-from app.domain.cycle import CycleStatus, ExecutionStatus
+from app.domain.cycle import Circumstances, CycleDraft, CycleReport, CycleStatus, ExecutionStatus
 from app.domain.market import MarketSnapshot
+from app.domain.money import UNITS, from_units
 from app.domain.order import Side
+from app.domain.portfolio import Portfolio
 from app.domain.ports import IdempotencyKey
 from app.domain.signal import Edge, Prediction, Signal
+from app.domain.standing import RunKey
 from app.engine.clocks import SimulatedClock
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import ConflictError, InvalidInputError, NotFoundError, NotReadyError, UpstreamTimeoutError
 from app.exchanges.simulated import SimulatedMarketData
+from app.risk.limits import LimitRules
+from app.risk.protection import ProtectionRule
+from app.risk.sizing import SizingRule
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
 
 pytestmark = pytest.mark.anyio
 
 START = datetime(2026, 1, 5, 10, 0, 30, tzinfo=UTC)
+KEY = RunKey("simulated")
+TERMS = Terms(Decimal(2), Decimal(3), Decimal("0.1"))
 
 
 class ScriptedStrategy:
@@ -54,7 +63,7 @@ class ScriptedStrategy:
         assert len(candles) >= self.lookback_bars
         rest = (1 - self.confidence) / 2
         probabilities = {signal: self.confidence if signal is self.signal else rest for signal in Signal}
-        return Prediction(self.signal, probabilities, self.model_id, 0.001, Edge.STATISTICAL)
+        return Prediction(self.signal, probabilities, self.model_id, 0.001, Edge.STATISTICAL, features=(0.5, -0.25))
 
 
 class SlowMarket(SimulatedMarketData):
@@ -81,14 +90,20 @@ class Bench:
         self.market = SlowMarket(self.clock)
         self.strategy = ScriptedStrategy()
         self.ledger = SqlLedger(database, self.clock)
-        broker = PaperBroker(Costs(Decimal(2), Decimal(3)), Decimal("0.25"))
+        risk = RiskAgent(SizingRule(), LimitRules(), ProtectionRule(), allow_short=False)
+        self.age = timedelta(hours=1)
         seats = Seats(
             MarketMonitoringAgent(self.market, bars=60, minimum_bars=5),
             DecisionMakingAgent(self.strategy, Gate(0.45)),
-            ExecutionAgent(self.ledger, broker, self.clock),
+            ExecutionAgent(self.ledger, TERMS, risk, self.clock),
         )
         numbers = itertools.count(1)
-        self.engine = TradingEngine("simulated", seats, self.ledger, self.clock, lambda: f"cycle-{next(numbers)}")
+        self.engine = TradingEngine(
+            KEY, seats, self.ledger, self.clock, lambda: f"cycle-{next(numbers)}", self.tell_circumstances
+        )
+
+    def tell_circumstances(self) -> Circumstances:
+        return Circumstances("model", "settings", "1.0", 7, self.age)
 
 
 Opener = Callable[[], AbstractAsyncContextManager[Bench]]
@@ -100,7 +115,7 @@ def bench(tmp_path: Path) -> Opener:
     async def opened() -> AsyncIterator[Bench]:
         async with Database(f"sqlite:///{tmp_path / 'books.db'}") as database:
             made = Bench(database)
-            await made.ledger.open_account("simulated", Decimal(10_000))
+            await made.ledger.open_account(KEY, Decimal(10_000))
             yield made
 
     return opened
@@ -123,7 +138,10 @@ async def test_cycle_with_a_confident_buy_fills_at_the_slipped_quote(bench: Open
         assert trade.price > quote.price
         assert trade.cash_after == Decimal(10_000) - trade.notional - trade.fee
         assert trade.position_after == trade.quantity
-        assert [line.agent for line in report.logs] == ["market_monitoring", "decision_making", "execution"]
+        assert [line.agent for line in report.logs] == ["market_monitoring", "decision_making", "risk", "execution"]
+        assert report.fills == (trade,)
+        assert [order.id for order in report.orders] == [trade.order_id]
+        assert all(check.passed for check in report.checks)
         assert await at.ledger.get_cycle(report.id) == report
 
 
@@ -161,7 +179,8 @@ async def test_cycle_that_does_not_trade_says_why(
         assert report.execution.status is ExecutionStatus.SKIPPED
         assert report.execution.reason_code == reason_code
         assert report.execution.trade is None
-        assert (await at.ledger.load_portfolio("simulated")).cash == 10_000
+        assert report.fills == ()
+        assert (await at.ledger.load_standing(KEY)).portfolio == Portfolio(10_000 * UNITS)
 
 
 async def test_cycle_after_a_buy_sells_the_whole_position(bench: Opener) -> None:
@@ -177,9 +196,10 @@ async def test_cycle_after_a_buy_sells_the_whole_position(bench: Opener) -> None
         assert sold.execution is not None
         assert sold.execution.trade is not None
         assert sold.execution.trade.position_after == 0
-        portfolio = await at.ledger.load_portfolio("simulated")
+        assert sold.execution.trade.realised_profit is not None
+        portfolio = (await at.ledger.load_standing(KEY)).portfolio
         assert portfolio.quantity("BTCUSDT") == 0
-        assert portfolio.cash == sold.execution.trade.cash_after
+        assert from_units(portfolio.cash) == sold.execution.trade.cash_after
 
 
 async def test_cycle_with_a_used_key_replays_and_another_request_is_refused(bench: Opener) -> None:
@@ -221,6 +241,7 @@ async def test_refused_cycle_is_kept_and_named_in_the_error(bench: Opener) -> No
             await at.engine.run_cycle("BTCUSDT", Interval.M1, IdempotencyKey("key", "a request"))
         kept = await at.ledger.get_cycle(str(refused.value.context["cycle_id"]))
         assert kept.status is CycleStatus.REFUSED
+        assert kept.run == "simulated.forest.main.1"
         assert kept.reason_code == "upstream_timeout"
         at.market.fails = False
         report, replayed = await at.engine.run_cycle("BTCUSDT", Interval.M1, IdempotencyKey("key", "a request"))
@@ -243,3 +264,35 @@ async def test_cycle_of_an_unknown_symbol_leaves_no_record(bench: Opener) -> Non
             await at.engine.run_cycle("NOSUCH", Interval.M1)
         assert "cycle_id" not in refused.value.context
         assert (await at.ledger.list_cycles(limit=10)).items == ()
+
+
+async def test_cycle_hands_on_what_its_decision_came_from(bench: Opener, monkeypatch: pytest.MonkeyPatch) -> None:
+    booked: list[CycleDraft] = []
+    execute = ExecutionAgent.execute
+
+    async def listen(seat: ExecutionAgent, draft: CycleDraft, key: IdempotencyKey | None) -> CycleReport:
+        booked.append(draft)
+        return await execute(seat, draft, key)
+
+    monkeypatch.setattr(ExecutionAgent, "execute", listen)
+    async with bench() as at:
+        await at.engine.run_cycle("BTCUSDT", Interval.M1)
+        at.age = timedelta(hours=2)
+        await at.engine.run_cycle("BTCUSDT", Interval.M1)
+        snapshot = await at.market.fetch_snapshot("BTCUSDT", Interval.M1, 60)
+    first, second = booked
+    assert (first.id, first.key, first.snapshot) == ("cycle-1", KEY, snapshot)
+    assert first.prediction.features == (0.5, -0.25)
+    assert first.prediction.probabilities == first.decision.probabilities
+    assert first.circumstances == Circumstances("model", "settings", "1.0", 7, timedelta(hours=1))
+    assert second.circumstances.model_age == timedelta(hours=2), "asked for with every cycle"
+
+
+async def test_cycle_on_a_model_that_is_too_old_is_refused_by_that_limit(bench: Opener) -> None:
+    async with bench() as at:
+        at.age = timedelta(days=15)
+        report, _ = await at.engine.run_cycle("BTCUSDT", Interval.M1)
+        assert report.execution is not None
+        assert report.execution.reason_code == "model_too_old"
+        assert [check.code for check in report.checks if not check.passed] == ["model_too_old"]
+        assert (await at.ledger.get_cycle(report.id)).checks == report.checks
