@@ -92,9 +92,8 @@ def print_cycle(report: CycleReport, *, as_json: bool) -> None:
     for trade in report.fills:
         if trade.confidence is None:
             _plain(f"  filled  {trade.origin.value} order: {trade.reason}")
-    for check in report.checks:
-        if not check.passed:
-            _plain(f"  failed  {check.code}: {check.value}, limit {check.limit}")
+    for check in [check for check in report.checks if not check.passed][1:]:  # the first is the line's own reason
+        _plain(f"  failed  {check.code}: {check.detail}")
 
 
 def print_trades(trades: Sequence[Trade], *, as_json: bool) -> None:

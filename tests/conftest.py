@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 
 import pytest
+import structlog
 
 from app.settings import Settings
 
@@ -18,3 +21,14 @@ for _name in list(os.environ):
 def anyio_backend() -> str:
     """Async tests run on asyncio, as the service does."""
     return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _logs_are_given_back() -> Iterator[None]:
+    """A command that a test runs in this process sets the process's logs; the next test finds them as they were."""
+    root = logging.getLogger()
+    level, handlers, configuration = root.level, list(root.handlers), structlog.get_config()
+    yield
+    root.setLevel(level)
+    root.handlers[:] = handlers
+    structlog.configure(**configuration)

@@ -11,12 +11,14 @@ from app.broker import fill_rules, order_rules
 from app.domain.candle import Candle
 from app.domain.cycle import BookedFill, DustTransfer, ExecutionStatus, Settlement
 from app.domain.market import MarketSnapshot
-from app.domain.money import PPM, from_units, plain, to_units
+from app.domain.money import LARGEST, PPM, from_units, plain, to_units
 from app.domain.order import Check, Fill, Order, OrderKind, OrderStatus, Origin, Side
 from app.domain.portfolio import SHORT_COLLATERAL, Exit, worth
 from app.domain.standing import Halt, Standing
 
 _PPM_PER_BPS = 100
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +77,7 @@ class Desk:
         self.now = now
         self.portfolio = standing.portfolio
         self.halt: Halt | None = None
+        self.cycle_id: str | None = None
         self.quote = to_units(snapshot.quote.price)
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
@@ -160,10 +163,12 @@ class Desk:
         return min(price, order_rules.cover_cap(collateral, quantity, self.terms.fee_ppm, self.tick))
 
     def affordable(self, budget: int, price: int) -> int:
-        """The largest quantity that `budget`, and the cash that is free, pay for at `price`."""
-        return fill_rules.affordable_quantity(
+        """The largest quantity that `budget` and the free cash pay for at `price`, and that the books can hold."""
+        room = LARGEST - abs(self.held) - self.portfolio.dust_quantity(self.symbol)
+        paid = fill_rules.affordable_quantity(
             max(0, min(budget, self.portfolio.available)), price, self.lot, self.terms.fee_ppm
         )
+        return min(paid, room // self.lot * self.lot)
 
     def notional(self, side: Side, price: int, quantity: int) -> int:
         """What a fill is worth before its fee."""
@@ -192,6 +197,12 @@ class Desk:
             ),
             **more,  # type: ignore[arg-type]
         )
+
+    def _open_since(self) -> datetime:
+        """When the candle opened that is open now; more may have closed since the market was seen."""
+        duration = self.snapshot.interval.duration
+        now = self.now - timedelta(seconds=self.snapshot.clock_skew_seconds)
+        return max(self.snapshot.candles[-1].open_time + duration, now - (now - _EPOCH) % duration)
 
     def rest(self, order: Order) -> None:
         """Let an order rest, as it is now."""
@@ -367,3 +378,5 @@ class Desk:
                 active_from=candle.open_time + self.snapshot.interval.duration,
             )
         )
+        # The candles that are still to be judged after one of the past that opened the short count against it.
+        self.rest(guard if candle is None else replace(guard, active_from=candle.close_time + _MILLISECOND))

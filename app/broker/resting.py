@@ -89,6 +89,8 @@ def _fill(desk: Desk, order_id: str, raw: int, candle: Candle, left: int) -> int
         return 0
     if desk.is_exit(order.side):
         price = desk.capped(order.side, price, quantity)
+    if desk.notional(order.side, price, quantity) == 0:
+        return 0  # less than the smallest amount of money there is; more may fill on another candle
     words = f"{plain(raw)} ({order.kind}, candle of {candle.open_time.isoformat()})"
     desk.fill(order, price, quantity, raw, words, candle)
     return 0 if order_rules.is_stop(kind) else quantity

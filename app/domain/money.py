@@ -10,6 +10,9 @@ UNITS = 100_000_000
 PPM = 1_000_000
 """Parts per million in one whole."""
 
+LARGEST = 2**63 - 1
+"""The most units that the books hold of anything: 92 billion whole ones."""
+
 _DECIMALS = 8
 
 

@@ -68,8 +68,12 @@ class Portfolio:
 
     def holding(self, symbol: str) -> int:
         """The position in `symbol` and its dust."""
+        return self.quantity(symbol) + self.dust_quantity(symbol)
+
+    def dust_quantity(self, symbol: str) -> int:
+        """The dust of `symbol`."""
         dust = self.dust.get(symbol)
-        return self.quantity(symbol) + (dust.quantity if dust else 0)
+        return dust.quantity if dust else 0
 
     @property
     def margin_held(self) -> int:

@@ -70,7 +70,7 @@ class Snapshot:
     @property
     def drawdown(self) -> float:
         """How far equity is below its peak, a fraction from 0 to 1 and beyond."""
-        return 1.0 - self.equity / self.peak_equity
+        return (self.peak_equity - self.equity) / self.peak_equity
 
     def on_day_of(self, now: datetime) -> Snapshot:
         """This snapshot with the counts of the UTC day of `now`."""

@@ -77,6 +77,8 @@ def _tell_bookings(
     for order in orders:
         if order.kind is OrderKind.MARKET and order.status is OrderStatus.FILLED:
             continue  # its fill has been told
+        if order.status is OrderStatus.NEW and order.filled_quantity:
+            continue  # the same, and that it was placed, too
         yield Event(
             at=at,
             type=_ENDS[order.status],

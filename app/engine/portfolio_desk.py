@@ -199,6 +199,13 @@ def check_order(asked: OrderRequest, snapshot: MarketSnapshot) -> None:
         raise _invalid("expires_at must lie in the future", asked)
 
 
+def _check_quantity(asked: OrderRequest, instrument: Instrument) -> None:
+    if not 0 < asked.quantity <= from_units(LARGEST):
+        raise _invalid("quantity must be above zero, and no more than 92 billion", asked)
+    if asked.quantity % instrument.lot_step:
+        raise _invalid(f"quantity must be in whole lots of {instrument.lot_step.normalize():f}", asked)
+
+
 def _check_price(asked: OrderRequest, instrument: Instrument, quote: Decimal) -> None:
     if asked.price is None:
         raise _invalid(f"a {asked.kind} order needs a price", asked)

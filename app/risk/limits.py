@@ -14,7 +14,7 @@ from decimal import Decimal
 from app.domain.money import PPM, UNITS, plain
 from app.domain.order import Check, Side
 from app.domain.portfolio import worth
-from app.domain.standing import MAX_DRAWDOWN, Halt, Snapshot
+from app.domain.standing import Halt, Snapshot
 from app.risk.sizing import to_ppm
 
 UNLIMITED = 10**26
@@ -114,7 +114,7 @@ def check_drawdown(account: Snapshot, limit: Decimal) -> Check | None:
         return None
     loss = _loss_ppm(account.peak_equity, account.equity)
     words = f"Equity is {_percent(loss)} below its peak; from {_percent(to_ppm(limit))} on trading halts "
-    return _below(MAX_DRAWDOWN, loss, to_ppm(limit), words + "(MAX_DRAWDOWN).")
+    return _below("max_drawdown", loss, to_ppm(limit), words + "(MAX_DRAWDOWN).")
 
 
 def check_cooldown(account: Snapshot, losses: int, pause: timedelta, now: datetime) -> Check | None:

@@ -257,7 +257,7 @@ def _equity_from_row(row: Sequence[Any]) -> EquityPoint:
         price=price,
         cash=cash,
         equity=equity,
-        drawdown=1.0 - to_units(equity) / to_units(peak),
+        drawdown=to_units(peak - equity) / to_units(peak),
         day_profit=equity - day,
     )
 

@@ -128,7 +128,8 @@ def test_listings_keep_to_their_filters_and_go_on_where_they_ended(counter: Coun
 
     for name in ("orders", "fills", "closed-trades", "equity", "positions"):
         everything = counter.get(f"/portfolio/{name}", run=old)["items"]
-        paged, cursor = [], None
+        paged: list[Any] = []
+        cursor = None
         while cursor is not None or not paged:
             page = counter.get(f"/portfolio/{name}", run=old, limit=1, cursor=cursor)
             paged += page["items"]
@@ -151,7 +152,7 @@ def test_listings_keep_to_their_filters_and_go_on_where_they_ended(counter: Coun
     assert len(counter.get("/portfolio/orders", status="FILLED")["items"]) == 7
 
 
-REFUSED = [
+REFUSED: list[tuple[dict[str, Any], int, str]] = [
     ({"quantity": "0.000001"}, 422, "order_invalid"),
     ({"price": "80000"}, 422, "order_invalid"),
     ({"kind": "LIMIT"}, 422, "order_invalid"),

@@ -281,6 +281,22 @@ def test_run_cycle_by_another_method_is_refused(client: httpx.Client, service: F
 
 
 @pytest.mark.parametrize(
+    ("path", "methods"),
+    [
+        ("/portfolio/orders", "GET, HEAD, OPTIONS, POST"),
+        ("/portfolio/orders/any", "DELETE, GET, HEAD, OPTIONS"),
+        ("/portfolio/close", "OPTIONS, POST"),
+    ],
+)
+def test_address_of_several_routes_names_the_methods_of_all(client: httpx.Client, path: str, methods: str) -> None:
+    refused, asked = client.put(path), client.options(path)
+
+    problem(refused, 405, "method_not_allowed")
+    assert refused.headers["allow"] == asked.headers["allow"] == methods
+    assert asked.status_code == 204
+
+
+@pytest.mark.parametrize(
     "path", ["/trading/trades", "/health", "/model", "/jobs", "/docs", "/docs/assets/swagger-ui.css", "/openapi.json"]
 )
 def test_read_by_post_is_refused(client: httpx.Client, path: str) -> None:

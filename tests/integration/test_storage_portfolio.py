@@ -10,6 +10,7 @@ from sqlalchemy import Connection
 from app.domain.order import OrderStatus
 from app.domain.ports import Selection
 from app.domain.standing import MAX_DRAWDOWN, RunKey, Standing
+from app.engine.clocks import SimulatedClock
 from app.errors import NotFoundError
 from app.storage import standings
 from app.storage.actions import SqlActions
@@ -24,17 +25,10 @@ pytestmark = pytest.mark.anyio
 KEY = RunKey("simulated")
 
 
-class Noon:
-    """A clock that stands."""
-
-    def now(self) -> object:
-        return NOON
-
-
 @pytest.fixture
 async def actions(database: Database) -> SqlActions:
-    await SqlLedger(database, Noon()).open_account(KEY, Decimal(10_000))  # type: ignore[arg-type]
-    return SqlActions(database, Noon())  # type: ignore[arg-type]
+    await SqlLedger(database, SimulatedClock(NOON)).open_account(KEY, Decimal(10_000))
+    return SqlActions(database, SimulatedClock(NOON))
 
 
 async def lose_half(database: Database) -> None:
@@ -94,7 +88,7 @@ async def test_reset_ends_a_halt_by_the_drawdown_and_keeps_one_by_a_person(
     await actions.reset(KEY, "two", Decimal(500), None)
     new, old = await standing_of(database), await SqlPortfolio(database).load_standing(KEY, "simulated.forest.main.1")
 
-    assert (new.run.id, new.run.initial_cash) == ("simulated.forest.main.2", 500)
+    assert (new.run.id, new.run.initial_cash) == ("simulated.forest.main.2", Decimal(500))
     assert (new.halt is not None) is is_asked_for
     assert (old.halt, old.snapshot.drawdown) == (None, 0.5)
 
@@ -110,8 +104,8 @@ async def test_listings_take_every_filter(database: Database, actions: SqlAction
         assert (await views.list_orders(limit=5, wanted=wanted, status=OrderStatus.NEW)).items == ()
     equity = (await views.list_equity(limit=5, wanted=Selection(source="simulated"))).items
     assert [(point.run, point.equity) for point in equity] == [
-        ("simulated.forest.main.2", 500),
-        ("simulated.forest.main.1", 10_000),
+        ("simulated.forest.main.2", Decimal(500)),
+        ("simulated.forest.main.1", Decimal(10_000)),
     ]
     with pytest.raises(NotFoundError) as caught:
         await views.load_standing(KEY, "no.run")

@@ -121,15 +121,16 @@ def test_cycle_tells_of_resting_orders_that_filled_and_of_checks_that_failed(
 ) -> None:
     checks = (
         Check("halted", passed=True, value="running", limit="running", detail="Trading is not halted."),
+        Check("daily_loss", passed=False, value="0.06", limit="0.05", detail="Today has lost too much."),
         Check("cooldown", passed=False, value="3", limit="3", detail="Three exits in a row lost."),
     )
     decided = replace(STOPPED, confidence=0.5, origin=Origin.SIGNAL)
     print_cycle(replace(CYCLE, checks=checks, fills=(STOPPED, decided)), as_json=False)
 
     assert capsys.readouterr().out.splitlines() == [
-        "2026-11-21 01:02:03Z  BTCUSDT (simulated)  BUY 50.0%  skipped: Nothing to do. (1 of 2 checks passed)",
+        "2026-11-21 01:02:03Z  BTCUSDT (simulated)  BUY 50.0%  skipped: Nothing to do. (1 of 3 checks passed)",
         "  filled  protection order: SELL 0.01 BTC at 63000.",
-        "  failed  cooldown: 3, limit 3",
+        "  failed  cooldown: Three exits in a row lost.",
     ]
 
 

@@ -39,24 +39,30 @@ def test_summary_adds_up() -> None:
     assert summary.unrealised_profit == 20 - 6 + Decimal("0.1")
     assert summary.equity == summary.cash + summary.market_value
     assert summary.equity == (summary.initial_cash + summary.realised_profit + summary.unrealised_profit - summary.fees)
-    assert (summary.margin_held, summary.available) == (60, summary.cash - 60)
+    assert (summary.margin_held, summary.available) == (Decimal(60), summary.cash - 60)
     assert (summary.open_positions, summary.open_orders, summary.dust_value) == (2, 2, Decimal("1.1"))
-    assert (summary.drawdown, summary.day_profit, summary.trades_today) == (0.5, 7, 4)
+    assert (summary.drawdown, summary.day_profit, summary.trades_today) == (0.5, Decimal(7), 4)
     assert summary.total_return == float(summary.equity) / 10_000 - 1
 
 
 def test_summary_of_the_next_day_begins_it_anew() -> None:
     summary = summarize_account(make_standing(), NOON + timedelta(days=1))
 
-    assert (summary.day_profit, summary.trades_today, summary.at) == (0, 0, NOON)
+    assert (summary.day_profit, summary.trades_today, summary.at) == (Decimal(0), 0, NOON)
 
 
 def test_holdings_are_positions_by_symbol_and_then_dust() -> None:
     short, long, dust = list_holdings(make_standing())
 
     assert [one.account for one in (short, long, dust)] == ["position:ASHORT", "position:LONGS", "dust:LONGS"]
-    assert (short.is_long, short.quantity, short.average_price, short.cost) == (False, 3, 10, -30)
-    assert (short.market_value, short.unrealised_profit) == (-36, -6)
-    assert (long.is_long, long.quantity, long.average_price, long.unrealised_profit) == (True, 2, 100, 20)
+    assert (short.is_long, short.quantity, short.average_price, short.cost) == (
+        False,
+        Decimal(3),
+        Decimal(10),
+        Decimal(-30),
+    )
+    assert (short.market_value, short.unrealised_profit) == (Decimal(-36), Decimal(-6))
+    assert (long.is_long, long.quantity, long.average_price) == (True, Decimal(2), Decimal(100))
+    assert long.unrealised_profit == 20
     assert (long.order_ids, short.order_ids, dust.order_ids) == (("stop",), (), ())
-    assert (dust.quantity, dust.cost, dust.mark) == (Decimal("0.01"), 1, 110)
+    assert (dust.quantity, dust.cost, dust.mark) == (Decimal("0.01"), Decimal(1), Decimal(110))
