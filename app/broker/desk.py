@@ -17,8 +17,6 @@ from app.domain.portfolio import SHORT_COLLATERAL, Exit, worth
 from app.domain.standing import Halt, Standing
 
 _PPM_PER_BPS = 100
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,6 @@ class Desk:
         self.now = now
         self.portfolio = standing.portfolio
         self.halt: Halt | None = None
-        self.cycle_id: str | None = None
         self.quote = to_units(snapshot.quote.price)
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
@@ -197,12 +194,6 @@ class Desk:
             ),
             **more,  # type: ignore[arg-type]
         )
-
-    def _open_since(self) -> datetime:
-        """When the candle opened that is open now; more may have closed since the market was seen."""
-        duration = self.snapshot.interval.duration
-        now = self.now - timedelta(seconds=self.snapshot.clock_skew_seconds)
-        return max(self.snapshot.candles[-1].open_time + duration, now - (now - _EPOCH) % duration)
 
     def rest(self, order: Order) -> None:
         """Let an order rest, as it is now."""
@@ -378,5 +369,3 @@ class Desk:
                 active_from=candle.open_time + self.snapshot.interval.duration,
             )
         )
-        # The candles that are still to be judged after one of the past that opened the short count against it.
-        self.rest(guard if candle is None else replace(guard, active_from=candle.close_time + _MILLISECOND))

@@ -18,7 +18,7 @@ from app.domain.candle import Interval
 from app.domain.cycle import ExecutionStatus, Settlement
 from app.domain.instrument import Instrument
 from app.domain.market import MarketSnapshot
-from app.domain.money import PPM, from_units, to_units
+from app.domain.money import LARGEST, PPM, from_units, to_units
 from app.domain.order import OrderKind, Origin, Side
 from app.domain.ports import Actions, IdempotencyKey, Ledger, Settle
 from app.domain.record import to_plain
@@ -184,8 +184,7 @@ def check_order(asked: OrderRequest, snapshot: MarketSnapshot) -> None:
         InvalidInputError: `order_invalid`.
     """
     instrument = snapshot.instrument
-    if asked.quantity <= 0 or asked.quantity % instrument.lot_step:
-        raise _invalid(f"quantity must be in whole lots of {instrument.lot_step.normalize():f}", asked)
+    _check_quantity(asked, instrument)
     if asked.kind is OrderKind.MARKET:
         if asked.price is not None or asked.expires_at is not None:
             raise _invalid("a MARKET order fills at once: leave out price and expires_at", asked)

@@ -39,7 +39,7 @@ from app.storage.actions import SqlActions
 from app.storage.ledger import SqlLedger
 from app.storage.records import SELECT_TRADES, trade_from_row
 from app.storage.tables import cycles, event_log, records, trades
-from tests.support.fire import DirectDatabase, PowerCut, audit, run
+from tests.support.fire import DirectDatabase, PowerCut, audit
 from tests.support.fire_market import INSTRUMENTS, FireMarket, draft_of, make_risk, make_terms
 from tests.support.fire_model import Model, check_standing
 
@@ -93,7 +93,7 @@ class AccountMachine(RuleBasedStateMachine):
             Interval.M1,
             self.new_id,  # type: ignore[arg-type]
         )
-        run(self.ledger.open_account(self.key, self.cash))
+        self.database.run(self.ledger.open_account(self.key, self.cash))
 
     def start_model(self) -> None:
         self.model = Model(Fraction(self.cash), self.terms)
@@ -107,7 +107,7 @@ class AccountMachine(RuleBasedStateMachine):
         return f"{self.key.name}-{self.number}"
 
     def load(self, query: Callable[[Connection], Any]) -> Any:
-        return run(self.database.read(query))
+        return self.database.run(self.database.read(query))
 
     def account(self, connection: Connection) -> standings.Account:
         return standings.get_account(connection, self.key)
@@ -147,7 +147,7 @@ class AccountMachine(RuleBasedStateMachine):
     def a_person_resets(self) -> None:
         if self.random.random() < 0.3:
             self.cash = Decimal(self.random.choice(("10000", "3", "1000000")))
-            run(self.desk.reset(self.cash, None))
+            self.database.run(self.desk.reset(self.cash, None))
             self.start_model()
 
     def the_clock_is_set_back(self) -> None:
@@ -172,7 +172,7 @@ class AccountMachine(RuleBasedStateMachine):
     def do(self, done: Callable[[], Any]) -> None:
         """Do something; what the account does not allow leaves nothing."""
         try:
-            run(done())
+            self.database.run(done())
         except (ConflictError, InvalidInputError, NotFoundError):
             assert self.load(self.everything) == self.before
 
@@ -258,7 +258,7 @@ class AccountMachine(RuleBasedStateMachine):
         self._move_dust([move for move in moves if move.after_trade_id <= self.last_trade])
         for row in fresh:
             trade = trade_from_row(row)
-            order = standings.find_order(connection, str(trade.order_id))
+            order = standings.find_order(connection, self.key, str(trade.order_id))
             assert order is not None
             self.model.fill(trade, order, self.market.seen[trade.symbol])
             self._move_dust([move for move in moves if move.after_trade_id == trade.id])
@@ -293,7 +293,7 @@ def drive(path: Path, examples: int, steps: int) -> None:
                 suppress_health_check=list(HealthCheck),
             ),
         )
-        assert run(database.read(audit)) == []
+        assert database.run(database.read(audit)) == []
     finally:
         database.drop()
 

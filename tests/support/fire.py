@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
 from collections import Counter
@@ -41,7 +42,12 @@ class DirectDatabase(SqliteEngine):
         self._open()
         event.listen(self._write_engine, "connect", _go_without_the_disk)
         event.listen(self._write_engine, "before_cursor_execute", self._count)
+        self._loop = asyncio.new_event_loop()
         self.reopen()
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        """The result of what is done on this database."""
+        return self._loop.run_until_complete(work)
 
     async def read(self, query: Callable[[Connection], T]) -> T:
         return self._read(query)
@@ -64,6 +70,7 @@ class DirectDatabase(SqliteEngine):
     def drop(self) -> None:
         """Close it for good."""
         self.reopen()
+        self._loop.close()
         self._writer.shutdown(wait=False)
         self._readers.shutdown(wait=False)
 
@@ -77,15 +84,6 @@ class DirectDatabase(SqliteEngine):
 
 def _go_without_the_disk(connection: sqlite3.Connection, _record: object) -> None:
     connection.execute("PRAGMA synchronous = OFF")
-
-
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of what waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as ended:
-        return cast("T", ended.value)
-    raise AssertionError("it waited for something")
 
 
 def audit(connection: Connection) -> list[str]:

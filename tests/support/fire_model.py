@@ -15,7 +15,8 @@ from app.domain.order import Order, OrderKind, Origin, Side
 from app.domain.standing import Standing
 
 UNITS = 10**8
-_MINUTE = timedelta(minutes=1)
+LATEST = timedelta(minutes=3)
+"""How long after the market was seen things are booked here; a stop counts from what was open when it was seen."""
 
 
 @dataclass
@@ -112,7 +113,9 @@ class Model:
         candle = next(one for one in market.candles if one.open_time == trade.candle_open_time)
         # A short that was opened on a candle of the past is guarded from the next one on.
         is_late = order.origin is Origin.LIQUIDATION
-        assert is_late or candle.close_time >= order.created_at, "filled on a candle that had closed before the order"
+        assert is_late or candle.close_time >= order.created_at - LATEST, (
+            "filled on a candle that had closed before the order"
+        )
         if order.kind in (OrderKind.LIMIT, OrderKind.TAKE_PROFIT):
             assert candle.open_time >= order.created_at, "filled on a candle that was open before the order"
             assert sign * (trade.price - order.price) <= 0, "worse than its limit"
