@@ -13,11 +13,10 @@ from uuid import uuid4
 import structlog
 
 from app import __version__, readiness
-from app.agents.decision_making import DecisionMakingAgent, Gate
+from app.agents.decision_making import DecisionMakingAgent
 from app.agents.execution import ExecutionAgent
 from app.agents.market_monitoring import MarketMonitoringAgent
-from app.broker.desk import Terms
-from app.choices import choose_market, describe_settings, make_risk, make_spec
+from app.choices import choose_market, describe_settings, make_gate, make_risk, make_spec, make_terms, read_rules
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import Circumstances, CycleReport, MarketView
 from app.domain.job import Job
@@ -39,6 +38,8 @@ from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
 from app.research.performance import PerformanceKeeper
+from app.research.reasons import ReasonFinder
+from app.research.replay import Replayer
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
 from app.research.training import OnProgress
@@ -99,6 +100,8 @@ class Service:
         file = EventFile(settings.event_log_file) if settings.event_log_file else None
         self.event_relay = EventRelay(self.event_log, file, clock)
         self.strategy = ForestStrategy()
+        self.replayer = Replayer(self.database, settings.model_path, read_rules, __version__)
+        self.reasons = ReasonFinder(self.database, self.ledger, self.replayer)
         self._new_id = new_id
         self._job_runner = JobRunner(self.jobs)
         self._keeping: list[asyncio.Task[None]] = []
@@ -306,13 +309,10 @@ class Service:
             spec.maximum_age,
             lambda model_id: self.outcomes.load_scored(self.market.source, model_id, _TRACK_RECORD_DECISIONS),
         )
-        terms = Terms(settings.fee_bps, settings.slippage_bps, settings.max_volume_share, settings.allow_short)
+        terms = make_terms(settings)
         seats = Seats(
             self._monitoring,
-            DecisionMakingAgent(
-                self.strategy,
-                Gate(settings.min_confidence, settings.require_edge, settings.require_positive_return),
-            ),
+            DecisionMakingAgent(self.strategy, make_gate(settings)),
             ExecutionAgent(self.ledger, terms, make_risk(settings), self.clock),
         )
         self.engine = TradingEngine(self.key, seats, self.ledger, self.clock, self._new_id, self._circumstances)

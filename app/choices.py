@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
+from typing import Any
 
 import structlog
+from pydantic import ValidationError
 from stamina.instrumentation import set_on_retry_hooks
 
+from app.agents.decision_making import Gate
 from app.agents.risk import RiskAgent
+from app.broker.desk import Terms
 from app.domain.ports import Clock, MarketData
-from app.errors import NotReadyError, UpstreamError, UpstreamRateLimitError
+from app.errors import ConflictError, NotReadyError, UpstreamError, UpstreamRateLimitError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
 from app.research.model_keeper import ModelSpec
+from app.research.replay import Rules
 from app.risk.limits import LimitRules
 from app.risk.protection import ProtectionRule
 from app.risk.sizing import SizingRule
@@ -125,6 +131,35 @@ def make_risk(settings: Settings) -> RiskAgent:
         ProtectionRule(settings.stop_rule, settings.stop_atr_multiple, settings.take_profit_atr_multiple),
         allow_short=settings.allow_short,
     )
+
+
+def make_gate(settings: Settings) -> Gate:
+    """What a BUY or SELL must have to be traded."""
+    return Gate(settings.min_confidence, settings.require_edge, settings.require_positive_return)
+
+
+def make_terms(settings: Settings) -> Terms:
+    """What trading on paper costs, and what of it is possible."""
+    return Terms(settings.fee_bps, settings.slippage_bps, settings.max_volume_share, settings.allow_short)
+
+
+def read_rules(document: Mapping[str, Any]) -> Rules:
+    """The rules of a cycle from the settings that it ran with, as `describe_settings` wrote them.
+
+    Neither the environment nor `.env` has a say: a setting that was not there yet has its default.
+
+    Raises:
+        ConflictError: `settings_unreadable`, this version cannot read them.
+    """
+    try:
+        defaults = {name: field.default for name, field in Settings.model_fields.items()}
+        settings = Settings.model_validate({**defaults, **document, "_env_file": None})
+    except ValidationError as error:
+        fields = ", ".join(sorted({str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}))
+        raise ConflictError(
+            f"This version cannot read the settings that the cycle ran with ({fields}).", code="settings_unreadable"
+        ) from error
+    return Rules(make_gate(settings), make_terms(settings), make_risk(settings))
 
 
 def describe_settings(settings: Settings) -> dict[str, object]:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
@@ -14,9 +14,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from app import __version__, account_commands, terminal
+from app import __version__, account_commands, book_commands, terminal
 from app.bootstrap import Service
-from app.command_running import AsJson, be_quiet, open_books, run_with_service
+from app.command_running import AsJson, be_quiet, check_symbols, open_books, parse_moment, run_with_service
 from app.demo import run_demo
 from app.domain.candle import Interval
 from app.domain.events import Event, EventFilter, EventType
@@ -81,7 +81,7 @@ def cycle(
     settings = load_settings()
     be_quiet(settings)
     symbols = settings.symbols if every_symbol else (symbol or settings.default_symbol,)
-    _check_symbols(symbols)
+    check_symbols(symbols)
     chosen = interval or settings.default_interval
     run_with_service(settings, lambda service: _cycles(service, symbols, chosen, loop, as_json=as_json))
 
@@ -120,7 +120,7 @@ def trades(
     settings = load_settings()
     be_quiet(settings)
     if symbol is not None:
-        _check_symbols((symbol,))
+        check_symbols((symbol,))
 
     async def show() -> None:
         async with open_books(settings) as service:
@@ -143,8 +143,8 @@ def logs(
     settings = load_settings()
     be_quiet(settings)
     if symbol is not None:
-        _check_symbols((symbol,))
-    wanted = EventFilter(kind, symbol, _parse_moment(since, "--since"))
+        check_symbols((symbol,))
+    wanted = EventFilter(kind, symbol, parse_moment(since, "--since"))
 
     async def show() -> None:
         async with open_books(settings) as service:
@@ -228,8 +228,8 @@ def download(
     """Keep a span of candles in the database, for training; run again, it fetches only what is missing."""
     settings = load_settings()
     be_quiet(settings)
-    _check_symbols((symbol,))
-    first, last = _parse_moment(since, "--since"), _parse_moment(until, "--until")
+    check_symbols((symbol,))
+    first, last = parse_moment(since, "--since"), parse_moment(until, "--until")
 
     async def work(service: Service) -> None:
         now = service.clock.now()
@@ -262,7 +262,8 @@ def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
     run_with_service(settings, look)
 
 
-app.command()(account_commands.performance)
+for command in (account_commands.performance, book_commands.verify, book_commands.replay, book_commands.why):
+    app.command()(command)
 
 
 @app.command()
@@ -296,28 +297,6 @@ async def _need_model(service: Service) -> None:
     if service.strategy.bundle is None:
         with terminal.progress_bar() as on_progress:
             await service.keeper.train(lambda share, words: on_progress(words, share))
-
-
-def _check_symbols(symbols: tuple[str, ...]) -> None:
-    for symbol in symbols:
-        if not (5 <= len(symbol) <= 20 and symbol.isascii() and symbol.isalnum() and symbol == symbol.upper()):
-            raise InvalidInputError(
-                f"{symbol[:40]!r} is no symbol: 5 to 20 capital letters and digits, such as BTCUSDT.",
-                code="invalid_symbol",
-            )
-
-
-def _parse_moment(text: str | None, option: str) -> datetime | None:
-    if text is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(text)
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise InvalidInputError(
-            f"{option}: {text[:40]!r} is no date or time, such as 2026-01-31 or 2026-01-31T12:00:00Z.",
-            code="invalid_time",
-        ) from None
 
 
 def _exit_code(error: ServiceError) -> int:

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import bench_predict, bench_service, bench_trades, bench_training
+from benchmarks import bench_books, bench_predict, bench_service, bench_trades, bench_training
 
 
 def report(what: str, figure: float, unit: str, bar: float, *, at_least: bool) -> bool:
@@ -36,13 +36,34 @@ def bench_running_service() -> list[bool]:
     ]
 
 
-def bench_many_trades() -> bool:
+def bench_many_trades() -> list[bool]:
     with tempfile.TemporaryDirectory() as scratch, bench_service.exchange() as exchange:
         folder = Path(scratch)
         asyncio.run(bench_trades.fill_file(folder / "trading.db"))
+        rebuilt = bench_books.measure_rebuild(folder / "trading.db")
         with bench_service.service(folder, exchange) as running:
             page = bench_service.measure_trades_page(running.address)
-    return report("GET /trading/trades?limit=100 on 100,000 rows, p99", page, "ms", 25, at_least=False)
+            run = f"{bench_trades.KEY.source}.forest.main.1"
+            pages = bench_books.measure_pages(running.address, run)
+    return [
+        report("GET /trading/trades?limit=100 on 100,000 rows, p99", page, "ms", 25, at_least=False),
+        report("the account computed from 100,000 fills", rebuilt, "s", 1, at_least=False),
+        *(
+            report(f"GET /portfolio/{name} with 100,000 fills, p99", figure, "ms", 50, at_least=False)
+            for name, figure in pages.items()
+        ),
+    ]
+
+
+def bench_records() -> list[bool]:
+    found = bench_books.measure_recording()
+    print(f"  cycle p50 {found.recorded * 1e3:.2f} ms, without a record {found.unrecorded * 1e3:.2f} ms")
+    print(f"  {bench_books.CYCLES:,} cycles, {found.trades} trades")
+    return [
+        report("a recorded cycle against one without a record, p50", found.ratio, "x", 1.5, at_least=False),
+        report("replay of stored cycles", found.replays_a_second, "/s", 500, at_least=True),
+        report("database growth of a cycle", found.bytes_a_cycle / 1024, "KB", 4, at_least=False),
+    ]
 
 
 def bench_models() -> list[bool]:
@@ -57,7 +78,7 @@ def bench_models() -> list[bool]:
 
 
 def main() -> int:
-    met = [*bench_models(), *bench_running_service(), bench_many_trades()]
+    met = [*bench_models(), *bench_running_service(), *bench_records(), *bench_many_trades()]
     return 0 if all(met) else 1
 
 

@@ -17,7 +17,9 @@ from pydantic import SecretStr
 
 from app.bootstrap import Service, build_service
 from app.domain.candle import Interval
+from app.domain.ports import EVERYTHING
 from app.engine.clocks import SimulatedClock
+from app.research.replay import Replay
 from app.setting_kinds import MarketSource
 from app.settings import Settings, load_settings
 from app.storage.database import Database
@@ -34,11 +36,17 @@ _START = datetime(2026, 1, 5, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Recording:
-    """The p50 of a cycle with and without its record, in seconds, and what a recorded one adds to the file."""
+    """Cycles with and without their records.
+
+    The p50 of either in seconds, what a recorded one adds to the file, how many cycles a second replay, and how many
+    of the recorded cycles traded.
+    """
 
     recorded: float
     unrecorded: float
     bytes_a_cycle: float
+    replays_a_second: float
+    trades: int
 
     @property
     def ratio(self) -> float:
@@ -102,7 +110,20 @@ async def _measure_recording(folder: Path) -> Recording:
             seconds[True].append(await _cycle(*recorded))
             seconds[False].append(await _cycle(*unrecorded))
     growth = (_size(folder) - before) / CYCLES
-    return Recording(statistics.median(seconds[True]), statistics.median(seconds[False]), growth)
+    async with _service(folder, "recorded") as recorded:
+        rate = await _measure_replay(recorded[0])
+        trades = (await recorded[0].ledger.load_standing(recorded[0].key)).snapshot.trades_today
+    return Recording(statistics.median(seconds[True]), statistics.median(seconds[False]), growth, rate, trades)
+
+
+async def _measure_replay(service: Service) -> float:
+    begun = time.perf_counter()
+    count = 0
+    async for found in service.replayer.replay_all(EVERYTHING, lambda _done, _total: None):
+        assert isinstance(found, Replay), found
+        assert found.equal, found
+        count += 1
+    return count / (time.perf_counter() - begun)
 
 
 def measure_recording() -> Recording:
@@ -124,12 +145,12 @@ def measure_rebuild(database_path: Path) -> float:
     return asyncio.run(measure())
 
 
-def measure_pages(address: str, rounds: int = 200) -> dict[str, float]:
-    """The p99 of each page of the account, in milliseconds, once it has been asked for."""
+def measure_pages(address: str, run: str, rounds: int = 200) -> dict[str, float]:
+    """The p99 of each page of the account of `run`, in milliseconds, once it has been asked for."""
     found = {}
-    with httpx.Client(base_url=address, timeout=60) as client:
+    with httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
         for page in PAGES:
-            timed(client, "GET", f"/portfolio/{page}")
-            times = [timed(client, "GET", f"/portfolio/{page}") for _ in range(rounds)]
-            found[page] = percentile(times, 0.99)
+            url = f"/portfolio/{page}?run={run}"
+            timed(client, "GET", url)
+            found[page] = percentile([timed(client, "GET", url) for _ in range(rounds)], 0.99) * 1e3
     return found

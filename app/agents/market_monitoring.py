@@ -8,7 +8,7 @@ from app.domain.candle import Interval
 from app.domain.cycle import MarketView
 from app.domain.data_quality import check_snapshot
 from app.domain.market import Indicators, MarketSnapshot
-from app.domain.ports import MarketData
+from app.domain.ports import Snapshots
 from app.strategies.bars import bars_from_candles
 from ml.indicators import compute_seed_indicators
 
@@ -33,7 +33,7 @@ class MarketMonitoringAgent:
         minimum_bars: How many of them there must be, without a gap, at the end.
     """
 
-    def __init__(self, market: MarketData, *, bars: int, minimum_bars: int) -> None:
+    def __init__(self, market: Snapshots, *, bars: int, minimum_bars: int) -> None:
         self._market = market
         self._bars = bars
         self._minimum_bars = minimum_bars

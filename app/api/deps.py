@@ -25,6 +25,8 @@ from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
 from app.research.performance import PerformanceReport
+from app.research.reasons import TradeReason
+from app.research.replay import Replay
 from app.research.track_record import TrackRecord
 from app.settings import Settings
 from app.storage.portfolio_views import SqlPortfolio
@@ -71,6 +73,22 @@ class EventRelay(Protocol):
 
     def end_streams(self) -> None:
         """Let every stream end."""
+        ...
+
+
+class Replayer(Protocol):
+    """Computes cycles again from their records."""
+
+    async def replay(self, cycle_id: str) -> Replay:
+        """Compute one again; raises `NotFoundError`, and `ConflictError` when what it came from is not there."""
+        ...
+
+
+class Reasons(Protocol):
+    """Finds out why trades were made."""
+
+    async def find(self, trade_id: int) -> TradeReason:
+        """Why a trade was made; raises `NotFoundError`."""
         ...
 
 
@@ -147,6 +165,16 @@ class Service(Protocol):
     @property
     def jobs(self) -> Jobs:
         """Long work."""
+        ...
+
+    @property
+    def replayer(self) -> Replayer:
+        """Computes cycles again."""
+        ...
+
+    @property
+    def reasons(self) -> Reasons:
+        """Why trades were made."""
         ...
 
     @property

@@ -48,14 +48,26 @@ def make_duplicate_report(run: Run, draft: CycleDraft, earlier: Trade, at: datet
 
 
 def in_plain_numbers(decision: Decision) -> Decision:
-    """The same decision with its numbers as plain floats, in the order in which they are read from a database."""
-    probabilities = {signal: float(decision.probabilities[signal]) for signal in Signal}
-    return replace(decision, confidence=float(decision.confidence), probabilities=probabilities)
+    """The same decision with its numbers as plain floats, in the order in which they are read from a database.
+
+    A minus zero becomes a zero, which is all that SQLite can keep of it.
+    """
+    return replace(
+        decision,
+        confidence=_plain_float(decision.confidence),
+        probabilities={signal: _plain_float(decision.probabilities[signal]) for signal in Signal},
+        expected_return=None if decision.expected_return is None else _plain_float(decision.expected_return),
+        drift=None if decision.drift is None else _plain_float(decision.drift),
+    )
 
 
 def entry_price(cost: int, quantity: int) -> Decimal:
     """The average entry price of so much, rounded down to 1e-8."""
     return from_units(abs(cost) * UNITS // quantity)
+
+
+def _plain_float(value: float) -> float:
+    return float(value) + 0.0
 
 
 def _trade(run: Run, fill: BookedFill, cycle_id: str | None, decision: Decision | None, at: datetime) -> Trade:

@@ -27,7 +27,15 @@ class Clock(Protocol):
         ...
 
 
-class MarketData(Protocol):
+class Snapshots(Protocol):
+    """Where a cycle sees the market."""
+
+    async def fetch_snapshot(self, symbol: str, interval: Interval, bars: int) -> MarketSnapshot:
+        """The newest `bars` closed candles (fewer where the exchange has fewer) and the quote after them."""
+        ...
+
+
+class MarketData(Snapshots, Protocol):
     """One source of market data. Everything that waits is async and bounded in time.
 
     All methods raise the `UpstreamError` family, `NotFoundError` (`unknown_symbol`) or
@@ -42,10 +50,6 @@ class MarketData(Protocol):
     @property
     def candle_source(self) -> str:
         """The name that kept candles carry: `source`, and more where one source can tell several histories."""
-        ...
-
-    async def fetch_snapshot(self, symbol: str, interval: Interval, bars: int) -> MarketSnapshot:
-        """The newest `bars` closed candles (fewer where the exchange has fewer) and the quote after them."""
         ...
 
     async def fetch_range(

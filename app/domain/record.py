@@ -27,18 +27,8 @@ def to_plain(value: Any) -> Any:  # noqa: ANN401 - any fact of the domain
     >>> to_plain({"amount": Decimal("1.50"), "at": datetime(1970, 1, 1, 0, 0, 1, tzinfo=UTC), "rows": (1, None)})
     {'amount': '1.5', 'at': 1000000, 'rows': [1, None]}
     """
-    convert = _CONVERSIONS.get(type(value))
-    if convert is not None:
-        return convert(value)
-    if is_dataclass(value):
-        return {name: to_plain(getattr(value, name)) for name in _names(value.__class__)}
-    if isinstance(value, Mapping):
-        return {str(name): to_plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [to_plain(one) for one in value]
-    if isinstance(value, str):
-        return str(value)  # an enum's value
-    raise TypeError(f"{type(value).__name__} is no fact that a record can hold")
+    kind = type(value)
+    return (_CONVERSIONS.get(kind) or _learn(kind))(value)
 
 
 def from_plain(kind: Any, document: Any) -> Any:  # noqa: ANN401 - the way back from `to_plain`
@@ -103,9 +93,22 @@ def find_difference(first: Any, second: Any, path: str = "") -> str | None:  # n
     return None
 
 
-@cache
-def _names(kind: type) -> tuple[str, ...]:
-    return tuple(field.name for field in fields(kind))
+def _learn(kind: type) -> Callable[[Any], Any]:
+    """How a fact of `kind` becomes plain JSON, kept for the next one."""
+    convert: Callable[[Any], Any]
+    if is_dataclass(kind):
+        names = tuple(field.name for field in fields(kind))
+        convert = lambda value: {name: to_plain(getattr(value, name)) for name in names}  # noqa: E731 - one of four
+    elif issubclass(kind, Mapping):
+        convert = lambda value: {str(name): to_plain(one) for name, one in value.items()}  # noqa: E731
+    elif issubclass(kind, list | tuple):
+        convert = lambda value: [to_plain(one) for one in value]  # noqa: E731
+    elif issubclass(kind, str):
+        convert = str  # an enum's value
+    else:
+        raise TypeError(f"{kind.__name__} is no fact that a record can hold")
+    _CONVERSIONS[kind] = convert
+    return convert
 
 
 @cache
@@ -140,7 +143,7 @@ def _same(value: Any) -> Any:  # noqa: ANN401
     return value
 
 
-_CONVERSIONS: dict[type, Any] = {
+_CONVERSIONS: dict[type, Callable[[Any], Any]] = {
     str: _same,
     int: _same,
     float: _same,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
+from itertools import count
 from typing import TypeVar
 
 from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
@@ -24,12 +25,12 @@ class MemoryLedger:
 
     Args:
         clock: Stamps new accounts.
-        first_trade: The number of its first trade.
+        trade_numbers: Gives its trades their numbers; from 1 on where it is left out.
     """
 
-    def __init__(self, clock: Clock, first_trade: int = 1) -> None:
+    def __init__(self, clock: Clock, trade_numbers: Iterator[int] | None = None) -> None:
         self._clock = clock
-        self._next_trade = first_trade
+        self._trade_numbers = trade_numbers or count(1)
         self._standing: Standing | None = None
         self._reports: dict[str, CycleReport] = {}
         self._trades: dict[int, Trade] = {}
@@ -121,9 +122,7 @@ class MemoryLedger:
         self._trades |= {trade.id: trade for trade in report.fills}
 
     def _number(self, made: Sequence[Trade]) -> list[Trade]:
-        numbered = [replace(trade, id=self._next_trade + place) for place, trade in enumerate(made)]
-        self._next_trade += len(made)
-        return numbered
+        return [replace(trade, id=next(self._trade_numbers)) for trade in made]
 
     def _find_decided(self, run: Run, draft: CycleDraft) -> Trade | None:
         wanted = (run.id, draft.symbol, draft.interval, draft.market.candle_open_time)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, insert, select
+from sqlalchemy import Connection, bindparam, insert, select, tuple_
 
 from app.domain.candle import Candle, Interval
 from app.domain.cycle_record import CandleReference
@@ -33,7 +33,7 @@ _IN_SERIES = (
 _SELECT_DIGESTS = select(table.c.open_time_ms, table.c.digest, table.c.version).where(
     _IN_SERIES, table.c.open_time_ms.in_(bindparam("wanted", expanding=True))
 )
-_SELECT_CANDLES = select(
+_VERSION_COLUMNS = (
     table.c.open_time_ms,
     table.c.version,
     table.c.close_time_ms,
@@ -42,7 +42,11 @@ _SELECT_CANDLES = select(
     table.c.low,
     table.c.close,
     table.c.volume,
-).where(_IN_SERIES, table.c.open_time_ms.between(bindparam("first"), bindparam("last")))
+)
+_KEY_COLUMNS = (table.c.source, table.c.symbol, table.c.interval, *_VERSION_COLUMNS[:2])
+_SELECT_CANDLES = select(*_VERSION_COLUMNS).where(
+    _IN_SERIES, table.c.open_time_ms.between(bindparam("first"), bindparam("last"))
+)
 _INSERT = insert(table).inline()
 
 
@@ -85,29 +89,77 @@ class CandleKeeper:
                 del known[opened]
 
 
+class CandleReader:
+    """Reads the candles that records name, and remembers the newest: one cycle's are nearly the next one's."""
+
+    def __init__(self) -> None:
+        self._read: dict[_Series, dict[tuple[int, int], tuple[Candle, bytes]]] = {}
+
+    def read(
+        self, connection: Connection, source: str, symbol: str, interval: Interval, reference: CandleReference
+    ) -> tuple[Candle, ...]:
+        """The candles that a record names, oldest first.
+
+        Raises:
+            StorageError: `record_incomplete`, a candle is missing or is not what it was.
+        """
+        series, step = _series(source, symbol, interval), interval.milliseconds
+        known, restated = self._read.setdefault(series, {}), reference.restated
+        wanted = [
+            (opened, restated.get(str(opened), 0) if restated else 0)
+            for first, count in reference.runs
+            for opened in range(first, first + count * step, step)
+        ]
+        missing = [one for one in wanted if one not in known]
+        if missing:
+            known.update(_load_versions(connection, series, missing[0][0], missing[-1][0]))
+        found = [known.get(one) for one in wanted]
+        if None in found:
+            raise _incomplete(wanted[found.index(None)][0])
+        whole = [one for one in found if one is not None]
+        kept = reference.sha256
+        if kept is not None and hashlib.sha256(b"".join([one[1] for one in whole])).hexdigest() != kept:
+            raise _incomplete(wanted[0][0])
+        if len(known) > _REMEMBERED:
+            self._read[series] = dict(zip(wanted, whole, strict=True))
+        return tuple([one[0] for one in whole])
+
+
 def load_candles(
     connection: Connection, source: str, symbol: str, interval: Interval, reference: CandleReference
 ) -> tuple[Candle, ...]:
-    """The candles that a record names, oldest first.
+    """The candles that a record names, oldest first; raises as `CandleReader.read`."""
+    return CandleReader().read(connection, source, symbol, interval, reference)
 
-    Raises:
-        StorageError: `record_incomplete`, a candle is missing or is not what it was.
+
+def find_altered(connection: Connection) -> Iterator[tuple[int, str | None]]:
+    """Each kept candle: how many there were so far, and in words which one is not what its digest says, None if it is.
+
+    The digests themselves are held by the records that name the candles.
     """
-    found: list[Candle] = []
-    step = interval.milliseconds
-    for first, count in reference.runs:
-        span = {"first": first, "last": first + (count - 1) * step}
-        rows = connection.execute(_SELECT_CANDLES, {**_key(_series(source, symbol, interval)), **span})
-        by_version = {(row[0], row[1]): row for row in rows}
-        for opened in range(first, first + count * step, step):
-            row = by_version.get((opened, reference.restated.get(str(opened), 0)))
-            if row is None:
-                raise _incomplete(opened)
-            found.append(Candle(_moment(opened), _moment(row[2]), *row[3:]))
-    kept = reference.sha256
-    if kept is not None and hashlib.sha256(b"".join(map(candle_digest, found))).hexdigest() != kept:
-        raise _incomplete(reference.runs[0][0])
-    return tuple(found)
+    count = 0
+    statement = select(*_KEY_COLUMNS, *_VERSION_COLUMNS[2:], table.c.digest).order_by(*_KEY_COLUMNS).limit(_REMEMBERED)
+    rows = connection.execute(statement).all()
+    while rows:
+        for source, symbol, interval, opened, version, closed, *values, kept in rows:
+            count += 1
+            if candle_digest(Candle(_moment(opened), _moment(closed), *values)) == bytes(kept):
+                yield count, None
+            else:
+                where = f"{source} {symbol} {interval}, version {version}"
+                yield count, f"The candle of {_moment(opened).isoformat()} ({where}) is not the one that was kept."
+        rows = connection.execute(statement.where(tuple_(*_KEY_COLUMNS) > tuple_(*rows[-1][:5]))).all()
+
+
+def _load_versions(
+    connection: Connection, series: _Series, first: int, last: int
+) -> dict[tuple[int, int], tuple[Candle, bytes]]:
+    rows = connection.execute(_SELECT_CANDLES, {**_key(series), "first": first, "last": last})
+    found = {}
+    for opened, version, closed, *values in rows:
+        candle = Candle(_moment(opened), _moment(closed), *values)
+        found[opened, version] = (candle, candle_digest(candle))
+    return found
 
 
 def _save(connection: Connection, series: _Series, new: dict[int, Candle]) -> dict[int, _Version]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 
@@ -64,34 +63,22 @@ def find_differences(connection: Connection, account: Account) -> list[str]:
     return wrong + (["it has no snapshot"] if snapshot is None else compare(snapshot.portfolio, followed))
 
 
-def repair(connection: Connection, account: Account, at: datetime) -> list[str]:
-    """Write a snapshot that follows from the fills, where these are sound; returns what stays wrong, in words."""
-    followed, wrong = rebuild_account(connection, account)
-    if wrong:
-        return wrong
-    newest = standings.find_snapshot(connection, account) or open_snapshot(to_units(account.run.initial_cash), at)
-    _save_followed(connection, account, newest, followed, at)
-    return []
-
-
 def _take_over(connection: Connection, account: Account, at: datetime) -> None:
     """Give an account of an older version its closed trades and its first snapshot."""
     portfolio = Portfolio(to_units(account.run.initial_cash))
     newest = open_snapshot(portfolio.cash, account.run.opened_at)
-    for step, wrong in replay_fills(connection, account):
+    for step, wrong in replay_fills(connection, account, has_exits=False):
         if wrong:
             return  # the check that follows tells
         portfolio, at = step.portfolio, max(at, step.at)
         if step.exit is not None:
             bookings.save_exit(connection, step.trade_id, step.exit)
-    _save_followed(connection, account, newest, portfolio, at)
+    last = bookings.find_last_trade(connection, account)
+    standings.save_snapshot(connection, account, follow_fills(newest, portfolio, at), last_trade_id=last)
 
 
-def _save_followed(
-    connection: Connection, account: Account, newest: Snapshot, portfolio: Portfolio, at: datetime
-) -> None:
+def follow_fills(newest: Snapshot, portfolio: Portfolio, at: datetime) -> Snapshot:
+    """The snapshot after `newest` of an account that holds `portfolio` by its fills, without a booking behind it."""
     # What has no known price is worth its cost until the next cycle sees one.
     costs = {symbol: one.average_price for symbol, one in (*portfolio.dust.items(), *portfolio.positions.items())}
-    followed = newest.followed_by(portfolio, {**costs, **newest.marks}, at, (), 0)
-    last = bookings.find_last_trade(connection, account)
-    standings.save_snapshot(connection, account, replace(followed, at=max(at, newest.at)), last_trade_id=last)
+    return newest.followed_by(portfolio, {**costs, **newest.marks}, max(at, newest.at), (), 0)

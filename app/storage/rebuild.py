@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Connection, Numeric, Select, bindparam, cast, select, type_coerce
 from sqlalchemy.sql.elements import ColumnElement
@@ -15,58 +14,67 @@ from app.domain.money import UNITS, plain, to_units
 from app.domain.order import Side
 from app.domain.portfolio import Exit, Portfolio, Position, find_contradictions, postings
 from app.storage.account_tables import closed_trades, dust_transfers
+from app.storage.column_types import MAXIMUM_UNITS
 from app.storage.standings import Account
 from app.storage.tables import trades
 
+_CHUNK = 10_000
+"""So many fills are read at a time."""
+
+_SIDES = {side.value: side for side in Side}
+
 _Amounts = tuple[int, int, int]
-_DustMoves = dict[int, list[tuple[str, _Amounts]]]
+_Facts = tuple[bool, int, int, int]
+_DustMoves = dict[int, list[tuple[str, _Amounts, datetime]]]
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
-    """The account after one fill and the dust moves that followed it; `exit` is what the fill took out."""
+class Step(NamedTuple):
+    """The account after one fill, or after one move of dust behind it.
+
+    `exit` is what a fill took out of a position, `fee` what it cost; a move of dust has neither. `is_decided` says
+    whether it is the fill of a decision.
+    """
 
     trade_id: int
     portfolio: Portfolio
     exit: Exit | None
     at: datetime
+    fee: int = 0
+    is_decided: bool = False
+    is_fill: bool = True
 
 
-def replay_fills(connection: Connection, account: Account) -> Iterator[tuple[Step, list[str]]]:
-    """The account after each fill, oldest first, and what is wrong about the fill, in words.
+def replay_fills(
+    connection: Connection, account: Account, *, has_exits: bool = True, last: int = MAXIMUM_UNITS
+) -> Iterator[tuple[Step, list[str]]]:
+    """The account after each fill (up to the trade `last`) and each move of dust, oldest first, and what is wrong.
 
-    What can be wrong: balances that do not follow from the ones before, postings that do not sum to zero, a position
-    turned round, an exit that is recorded otherwise, dust that is not there, a fill dated before the one before it.
-    Fills without an order are of older versions, which were dated by the clock alone, though it may have gone back.
+    What can be wrong, in words: balances that do not follow from the ones before, a notional that is not price times
+    quantity, postings that do not sum to zero, a position turned round, an exit that is recorded otherwise, dust that
+    is not there, a fill dated before the one before it. Fills without an order are of older versions, which went by the
+    clock alone, and kept no exits (`has_exits`).
     """
     portfolio = Portfolio(to_units(account.run.initial_cash))
-    dust, recorded = _load_dust(connection, account), _load_exits(connection, account)
     before = account.run.opened_at
-    for number, symbol, side_name, at, order_id, quantity, notional, fee, *after in connection.execute(
-        _select_fills(connection), {"account_id": account.id}
-    ):
-        side, wrong = Side(side_name), []
-        try:
-            portfolio, exit_ = portfolio.apply(symbol, side, quantity, notional, fee, at)
-        except ValueError as error:
-            yield Step(number, portfolio, None, at), [f"trade {number}: {error}"]
-            return
-        if [portfolio.cash, portfolio.holding(symbol)] != after:
-            wrong.append(
-                f"cash of {plain(after[0])} and {plain(after[1])} {symbol} are recorded, and its fills come to "
-                f"{plain(portfolio.cash)} and {plain(portfolio.holding(symbol))}"
-            )
-        if sum(postings(side, notional, fee, symbol, exit_).values()):
-            wrong.append("its postings do not sum to zero")
-        if recorded and recorded.get(number) != _facts(exit_):
-            wrong.append("what it closed is not what is recorded of it")
-        if order_id is not None and at < before:
-            wrong.append("it is dated before what came before it")
-        for moved, amounts in dust.get(number, ()):
-            portfolio, fits = _move_dust(portfolio, moved, amounts)
-            wrong += [] if fits else [f"the dust of {moved} that was moved after it is not what is held"]
-        before = at
-        yield Step(number, portfolio, exit_, at), [f"trade {number}: {words}" for words in wrong]
+    for rows, dust, recorded in _load_chunks(connection, account, last):
+        for row in rows:
+            number, symbol, side, at, order_id, is_decided, quantity, _, notional, fee, *_ = row
+            try:
+                portfolio, exit_ = portfolio.apply(symbol, _SIDES[side], quantity, notional, fee, at)
+            except ValueError as error:
+                yield Step(number, portfolio, None, at), [f"trade {number}: {error}"]
+                return
+            wrong = _find_wrong(row, portfolio, exit_)
+            if order_id is not None and at < before:
+                wrong.append(f"trade {number}: it is dated before what came before it")
+            if has_exits and recorded.get(number) != _facts(exit_):
+                wrong.append(f"trade {number}: what it closed is not what is recorded of it")
+            before = at
+            yield Step(number, portfolio, exit_, at, fee, bool(is_decided)), wrong
+            for moved, of_dust, moved_at in dust.get(number, ()):
+                portfolio, fits = _move_dust(portfolio, moved, of_dust)
+                words = f"trade {number}: the dust of {moved} that was moved after it is not what is held"
+                yield Step(number, portfolio, None, moved_at, is_fill=False), [] if fits else [words]
 
 
 def rebuild(connection: Connection, account: Account) -> tuple[Portfolio, list[str]]:
@@ -97,11 +105,25 @@ def compare(stored: Portfolio, followed: Portfolio) -> list[str]:
     ]
 
 
+def _find_wrong(row: Sequence[Any], portfolio: Portfolio, exit_: Exit | None) -> list[str]:
+    number, symbol, side, _, _, _, quantity, price, notional, fee, cash, holding = row
+    wrong = []
+    if portfolio.cash != cash or portfolio.holding(symbol) != holding:
+        own = f"{plain(portfolio.cash)} and {plain(portfolio.holding(symbol))}"
+        wrong.append(f"cash of {plain(cash)} and {plain(holding)} {symbol} are recorded, and its fills come to {own}")
+    if not -UNITS < notional * UNITS - price * quantity < UNITS:
+        own = f"{plain(quantity)} at {plain(price)}"
+        wrong.append(f"a notional of {plain(notional)} is recorded, which is not {own}")
+    if sum(postings(_SIDES[side], notional, fee, symbol, exit_).values()):
+        wrong.append("its postings do not sum to zero")
+    return [f"trade {number}: {words}" for words in wrong]
+
+
 def _amounts(position: Position | None) -> _Amounts:
     return (position.quantity, position.cost, position.entry_fees) if position else (0, 0, 0)
 
 
-def _facts(exit_: Exit | None) -> tuple[bool, int, int, int] | None:
+def _facts(exit_: Exit | None) -> _Facts | None:
     return (exit_.is_long, exit_.cost, exit_.entry_fees, exit_.profit) if exit_ else None
 
 
@@ -121,8 +143,30 @@ def whole(connection: Connection, column: ColumnElement[Any]) -> ColumnElement[A
     return cast(type_coerce(column, Numeric) * UNITS, BigInteger)
 
 
+def _load_chunks(
+    connection: Connection, account: Account, last: int
+) -> Iterator[tuple[Sequence[Any], _DustMoves, dict[int, _Facts]]]:
+    """The fills, oldest first, a piece at a time, with the dust that moved after each, and their exits."""
+    statement, after = _select_fills(connection), 0
+    while True:
+        span = {"account_id": account.id, "after": after, "last": last}
+        rows = connection.execute(statement, span).all()
+        if not rows:
+            return
+        span["last"] = rows[-1][0]
+        yield rows, _load_dust(connection, span), _load_exits(connection, span)
+        after = rows[-1][0]
+
+
 def _select_fills(connection: Connection) -> Select[Any]:
-    amounts = (trades.c.quantity, trades.c.notional, trades.c.fee, trades.c.cash_after, trades.c.position_after)
+    amounts = (
+        trades.c.quantity,
+        trades.c.price,
+        trades.c.notional,
+        trades.c.fee,
+        trades.c.cash_after,
+        trades.c.position_after,
+    )
     return (
         select(
             trades.c.id,
@@ -130,35 +174,44 @@ def _select_fills(connection: Connection) -> Select[Any]:
             trades.c.side,
             trades.c.executed_at,
             trades.c.order_id,
-            *(whole(connection, column) for column in amounts),
+            trades.c.confidence.is_not(None).label("is_decided"),
+            *(whole(connection, column).label(column.name) for column in amounts),
         )
-        .where(trades.c.account_id == bindparam("account_id"))
+        .where(_in_span(trades.c.account_id, trades.c.id))
         .order_by(trades.c.id)
+        .limit(_CHUNK)
     )
 
 
-def _load_dust(connection: Connection, account: Account) -> _DustMoves:
+def _in_span(account_id: ColumnElement[int], number: ColumnElement[int]) -> ColumnElement[bool]:
+    return (account_id == bindparam("account_id")) & (number > bindparam("after")) & (number <= bindparam("last"))
+
+
+def _load_dust(connection: Connection, span: Mapping[str, int]) -> _DustMoves:
     amounts = (dust_transfers.c.quantity, dust_transfers.c.cost, dust_transfers.c.entry_fees)
     rows = connection.execute(
         select(
             dust_transfers.c.after_trade_id,
             dust_transfers.c.symbol,
+            dust_transfers.c.transferred_at,
             *(whole(connection, column) for column in amounts),
         )
-        .where(dust_transfers.c.account_id == account.id)
-        .order_by(dust_transfers.c.id)
+        .where(_in_span(dust_transfers.c.account_id, dust_transfers.c.after_trade_id))
+        .order_by(dust_transfers.c.id),
+        span,
     )
     moves: _DustMoves = defaultdict(list)
-    for number, symbol, quantity, cost, fees in rows:
-        moves[number].append((symbol, (quantity, cost, fees)))
+    for number, symbol, at, quantity, cost, fees in rows:
+        moves[number].append((symbol, (quantity, cost, fees), at))
     return moves
 
 
-def _load_exits(connection: Connection, account: Account) -> dict[int, tuple[bool, int, int, int]]:
+def _load_exits(connection: Connection, span: Mapping[str, int]) -> dict[int, _Facts]:
     amounts = (closed_trades.c.cost, closed_trades.c.entry_fees, closed_trades.c.profit)
     rows = connection.execute(
         select(closed_trades.c.trade_id, closed_trades.c.is_long, *(whole(connection, column) for column in amounts))
         .join_from(closed_trades, trades)
-        .where(trades.c.account_id == account.id)
+        .where(_in_span(trades.c.account_id, trades.c.id)),
+        span,
     )
     return {number: (bool(is_long), *amounts) for number, is_long, *amounts in rows}

@@ -38,7 +38,7 @@ _SELECT_NEWEST = select(*ACCOUNT_COLUMNS).where(_OF_KEY).order_by(accounts.c.gen
 # Of the first generation, which outlives every reset.
 _LOCK = select(accounts.c.id).where(_OF_KEY, accounts.c.generation == 1).with_for_update()
 
-_SNAPSHOT_COLUMNS = (
+SNAPSHOT_COLUMNS = (
     snapshots.c.taken_at,
     snapshots.c.cash,
     snapshots.c.realised,
@@ -52,7 +52,7 @@ _SNAPSHOT_COLUMNS = (
     snapshots.c.last_loss_at,
 )
 _SELECT_SNAPSHOT = (
-    select(*_SNAPSHOT_COLUMNS).where(snapshots.c.account_id == _ACCOUNT).order_by(snapshots.c.number.desc()).limit(1)
+    select(*SNAPSHOT_COLUMNS).where(snapshots.c.account_id == _ACCOUNT).order_by(snapshots.c.number.desc()).limit(1)
 )
 _SELECT_HALT = (
     select(halts.c.is_halted, halts.c.reason_code, halts.c.reason, halts.c.changed_at)
@@ -162,6 +162,12 @@ def find_order(connection: Connection, key: RunKey, order_id: str) -> Order | No
     """One order of any run of `key`, None where there is none."""
     row = connection.execute(_SELECT_ORDER, {**_of(key), "order_id": order_id}).first()
     return None if row is None else order_from_row(row)
+
+
+def find_orders(connection: Connection, order_ids: Sequence[str]) -> dict[str, Order]:
+    """The orders of `order_ids`, by their ids, whoever's they are."""
+    rows = connection.execute(select(*ORDER_COLUMNS).where(orders.c.id.in_(order_ids)))
+    return {row.id: order_from_row(row) for row in rows}
 
 
 def find_snapshot(connection: Connection, account: Account) -> Snapshot | None:

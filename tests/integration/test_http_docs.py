@@ -59,6 +59,8 @@ OPERATIONS = {
     "get_trade": ("get", "/trading/trades/{trade_id}"),
     "list_cycles": ("get", "/trading/cycles"),
     "get_cycle": ("get", "/trading/cycles/{cycle_id}"),
+    "replay_cycle": ("get", "/trading/cycles/{cycle_id}/replay"),
+    "explain_trade": ("get", "/trading/trades/{trade_id}/why"),
     "get_latest_market": ("get", "/trading/market/latest"),
     "get_portfolio": ("get", "/portfolio/summary"),
     "list_positions": ("get", "/portfolio/positions"),

@@ -112,10 +112,10 @@ async def test_books_any_orders_conserve_cash_to_the_last_digit(
     ledger, source = shared_ledger, f"run-{next(_sources)}"
     key = RunKey(source)
     await ledger.open_account(key, cash)
-    for index, (symbol, *asked) in enumerate(orders):
-        draft = make_draft(index, symbol=symbol, source=source, action=Signal(asked[0]))
+    for index, (symbol, side, *asked) in enumerate(orders):
+        draft = make_draft(index, symbol=symbol, source=source, action=Signal(side))
         with suppress(StorageError):  # what another symbol is worth may be more than can be kept
-            await book(ledger, draft, order(*asked), SteppingClock())
+            await book(ledger, draft, order(side, *asked), SteppingClock())
     booked = (await ledger.list_trades(limit=100, wanted=Selection(source=source))).items[::-1]
     standing = await ledger.load_standing(key)
     assert {symbol: one.quantity for symbol, one in standing.portfolio.positions.items()} == replay(cash, booked)
@@ -254,8 +254,8 @@ async def test_orders_move_on_until_they_have_ended_and_are_never_removed(databa
     kept += ["symbol = 'ETHUSDT'", "reduce_only = NOT reduce_only", "price = price + 1", "trail_fraction = 1"]
     kept += ["expires_at = NULL", "cycle_id = NULL", "created_at = expires_at", "active_from = created_at"]
     kept += [
-        "number = 99",
-        "account_id = 99",
+        "number = number + 1",
+        "account_id = account_id + 1",
         "filled_quantity = -1",
         "filled_quantity = quantity + 1",
     ]

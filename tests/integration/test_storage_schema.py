@@ -23,10 +23,11 @@ from app.domain.money import UNITS, to_units
 from app.domain.order import Origin
 from app.errors import ConfigurationError
 from app.storage import schema
+from app.storage.account_tables import metadata
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database, open_engine
 from app.storage.ledger import SqlLedger
-from app.storage.tables import APPEND_ONLY, metadata
+from app.storage.tables import APPEND_ONLY
 from tests.support.books import CASH, KEY, SteppingClock, book, make_draft, make_old_books, turn_over
 from tests.support.candles import made_candles
 from tests.support.exchange_client import NOW

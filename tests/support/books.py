@@ -289,18 +289,12 @@ def make_old_books(connection: Connection, revision: str, cycle_id: str) -> None
     held = Execution(ExecutionStatus.SKIPPED, "hold_signal", "The model says HOLD.")
     _insert_old_cycle(connection, skipped, held)
     filled = Execution(ExecutionStatus.FILLED, "filled", "Filled.")
-    half = {"notional": 400, "cash_after": Decimal("9749.98"), "position_after": Decimal("0.005"), "price": 80_000}
-    for number, trade in enumerate(
-        [
-            {"side": "BUY", "quantity": Decimal("0.01"), "price": 65_000, "notional": 650}
-            | {"cash_after": Decimal("9349.99"), "position_after": Decimal("0.01")},
-            {"side": "SELL", "quantity": Decimal("0.005"), **half},
-        ],
-        start=2,
-    ):
-        draft = make_draft(number, cycle_id=f"{cycle_id}-{number}", action=Signal(trade["side"]))
+    names = ("quantity", "price", "notional", "cash_after", "position_after")
+    bought, sold = ("0.01", "65000", "650", "9349.99", "0.01"), ("0.005", "80000", "400", "9749.98", "0.005")
+    for number, (signal, amounts) in enumerate(((Signal.BUY, bought), (Signal.SELL, sold)), start=2):
+        draft = make_draft(number, cycle_id=f"{cycle_id}-{number}", action=signal)
         _insert_old_cycle(connection, draft, filled)
-        _insert_old_trade(connection, draft, trade)
+        _insert_old_trade(connection, draft, dict(zip(names, amounts, strict=True)))
 
 
 def _insert_old_cycle(connection: Connection, draft: CycleDraft, execution: Execution) -> None:
@@ -309,10 +303,11 @@ def _insert_old_cycle(connection: Connection, draft: CycleDraft, execution: Exec
     _insert(connection, decisions, decision_values(draft.id, draft.decision))
 
 
-def _insert_old_trade(connection: Connection, draft: CycleDraft, trade: Mapping[str, Any]) -> None:
-    amounts = {name: value if isinstance(value, str) else Decimal(value) for name, value in trade.items()}
+def _insert_old_trade(connection: Connection, draft: CycleDraft, trade: Mapping[str, str]) -> None:
+    amounts = {name: Decimal(amount) for name, amount in trade.items()}
     of_cycle = {"cycle_id": draft.id, "account_id": 1, "symbol": draft.symbol, "interval": draft.interval.value}
-    of_decision = {"confidence": draft.decision.confidence, "model_id": draft.decision.model_id}
+    decision = draft.decision
+    of_decision = {"side": decision.action.value, "confidence": decision.confidence, "model_id": decision.model_id}
     times = {"candle_open_time": draft.market.candle_open_time, "executed_at": draft.started_at}
     rest = {"fee": Decimal("0.01"), "slippage_bps": 3.25, "reason": "Filled."}
     _insert(connection, trades, {**of_cycle, **of_decision, **times, **rest, **amounts})

@@ -15,8 +15,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from app.storage import tables
 from app.storage.database import Database
-from app.storage.tables import metadata
 
 POSTGRES_SERVER = "postgresql://postgres@127.0.0.1:5432"
 KINDS = ("sqlite", "postgresql")
@@ -39,7 +39,7 @@ async def _run(statement: str, name: str = "postgres") -> None:
 _EMPTY = "; ".join(
     [
         "SET session_replication_role = replica",
-        *(str(table.delete()) for table in metadata.tables.values()),
+        *(str(table.delete()) for table in tables.trades.metadata.tables.values()),
         "ALTER SEQUENCE event_log_number_seq RESTART",
     ]
 )

@@ -42,6 +42,8 @@ from app.domain.standing import RunKey, Standing
 from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.metrics import Metrics
+from app.research.reasons import TradeReason
+from app.research.replay import Replay
 from app.research.track_record import TrackRecord, summarize
 from app.settings import Settings
 from app.storage.database import Database
@@ -119,6 +121,19 @@ class FakeEvents:
 
 
 @dataclass
+class FakeRecords:
+    """Says of every cycle of a ledger that its replay is equal, and of every trade that a person asked for it."""
+
+    ledger: FakeLedger
+
+    async def replay(self, cycle_id: str) -> Replay:
+        return Replay((await self.ledger.get_cycle(cycle_id)).id, None, __version__, __version__)
+
+    async def find(self, trade_id: int) -> TradeReason:
+        return TradeReason(await self.ledger.get_trade(trade_id), "A person asked for it.")
+
+
+@dataclass
 class FakeService:
     """A service that buys at every new candle, kept in memory.
 
@@ -159,6 +174,7 @@ class FakeService:
         # Never opened: the listings are tested on the real service.
         self.portfolio_views = SqlPortfolio(Database(self.settings.database_url.get_secret_value()))
         self.event_log: EventLog = FakeEvents()
+        self.replayer = self.reasons = FakeRecords(self.ledger)
         self.event_relay: EventRelay = FakeEvents()
 
     async def start(self) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.broker import fill_rules
-from app.broker.fill_rules import PPM, UNITS
+from app.domain.money import PPM, UNITS
 
 prices = st.integers(min_value=1, max_value=10**14)
 ticks = st.sampled_from([1, 10, 100, 1_000, 10_000, 1_000_000, UNITS])

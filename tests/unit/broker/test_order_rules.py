@@ -12,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.broker import fill_rules, order_rules
-from app.broker.fill_rules import PPM, UNITS
 from app.broker.order_rules import (
     BUY,
     LIMIT,
@@ -24,6 +23,7 @@ from app.broker.order_rules import (
     TAKE_PROFIT,
     TRAILING_STOP,
 )
+from app.domain.money import PPM, UNITS
 
 STOPS = (STOP_LOSS, TRAILING_STOP, LIQUIDATION)
 LIMITS = (LIMIT, TAKE_PROFIT)
