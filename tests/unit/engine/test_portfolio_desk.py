@@ -52,8 +52,8 @@ def test_order_that_makes_sense_is_let_through(asked: OrderRequest) -> None:
     ("asked", "words"),
     [
         (replace(BUY, quantity=Decimal("0.000001")), "Quantity must be in whole lots of 0.00001."),
-        (replace(BUY, quantity=Decimal(0)), "Quantity must be in whole lots of 0.00001."),
-        (replace(BUY, quantity=Decimal(-1)), "Quantity must be in whole lots of 0.00001."),
+        (replace(BUY, quantity=Decimal(0)), "Quantity must be above zero, and no more than 92 billion."),
+        (replace(BUY, quantity=Decimal(-1)), "Quantity must be above zero, and no more than 92 billion."),
         (replace(BUY, price=Decimal(100)), "A MARKET order fills at once: leave out price and expires_at."),
         (replace(BUY, expires_at=LATER), "A MARKET order fills at once: leave out price and expires_at."),
         (ask(OrderKind.LIMIT), "A LIMIT order needs a price."),
