@@ -207,7 +207,9 @@ def _joined(first: Position | None, second: Position) -> Position:
 
 
 def _with(holdings: Mapping[str, Position], symbol: str, position: Position | None) -> dict[str, Position]:
-    changed = {name: one for name, one in holdings.items() if name != symbol}
+    changed = dict(holdings)
     if position is not None:
         changed[symbol] = position
+    else:
+        changed.pop(symbol, None)
     return changed

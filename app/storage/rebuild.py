@@ -64,11 +64,11 @@ def replay_fills(
             except ValueError as error:
                 yield Step(number, portfolio, None, at), [f"trade {number}: {error}"]
                 return
-            wrong = _find_wrong(row, portfolio, exit_)
+            wrong = _find_wrong(row, portfolio)
             if order_id is not None and at < before:
                 wrong.append(f"trade {number}: it is dated before what came before it")
-            if has_exits and recorded.get(number) != _facts(exit_):
-                wrong.append(f"trade {number}: what it closed is not what is recorded of it")
+            if has_exits and (exit_ is not None or number in recorded):
+                wrong += _find_wrong_exit(row, exit_, recorded.get(number))
             before = at
             yield Step(number, portfolio, exit_, at, fee, bool(is_decided)), wrong
             for moved, of_dust, moved_at in dust.get(number, ()):
@@ -105,18 +105,30 @@ def compare(stored: Portfolio, followed: Portfolio) -> list[str]:
     ]
 
 
-def _find_wrong(row: Sequence[Any], portfolio: Portfolio, exit_: Exit | None) -> list[str]:
-    number, symbol, side, _, _, _, quantity, price, notional, fee, cash, holding = row
-    wrong = []
+def _find_wrong(row: Sequence[Any], portfolio: Portfolio) -> list[str]:
+    number, symbol, _, _, _, _, quantity, price, notional, _, cash, holding = row
+    wrong: list[str] = []
     if portfolio.cash != cash or portfolio.holding(symbol) != holding:
         own = f"{plain(portfolio.cash)} and {plain(portfolio.holding(symbol))}"
         wrong.append(f"cash of {plain(cash)} and {plain(holding)} {symbol} are recorded, and its fills come to {own}")
     if not -UNITS < notional * UNITS - price * quantity < UNITS:
         own = f"{plain(quantity)} at {plain(price)}"
         wrong.append(f"a notional of {plain(notional)} is recorded, which is not {own}")
-    if sum(postings(_SIDES[side], notional, fee, symbol, exit_).values()):
-        wrong.append("its postings do not sum to zero")
-    return [f"trade {number}: {words}" for words in wrong]
+    return [f"trade {number}: {words}" for words in wrong] if wrong else wrong
+
+
+def _find_wrong_exit(row: Sequence[Any], exit_: Exit | None, recorded: _Facts | None) -> list[str]:
+    """What is wrong about the record of an exit; an entry's postings sum to zero whatever it says."""
+    number, symbol, side, at, _, _, _, _, notional, fee, *_ = row
+    wrong = []
+    if recorded != _facts(exit_):
+        wrong.append(f"trade {number}: what it closed is not what is recorded of it")
+    if recorded is not None:
+        is_long, cost, entry_fees, profit = recorded
+        told = Exit(0, cost, entry_fees, profit, at, is_long)
+        if sum(postings(_SIDES[side], notional, fee, symbol, told).values()):
+            wrong.append(f"trade {number}: its postings do not sum to zero")
+    return wrong
 
 
 def _amounts(position: Position | None) -> _Amounts:

@@ -369,7 +369,7 @@ TAMPERED = [
     (
         "closed_trades",
         "UPDATE closed_trades SET profit = profit + 1",
-        ["trade 2: what it closed is not what is recorded of it"],
+        ["trade 2: what it closed is not what is recorded of it", "trade 2: its postings do not sum to zero"],
     ),
     (
         "trades",
