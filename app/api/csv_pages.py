@@ -59,12 +59,22 @@ class Listing:
         if not wants_csv(self._request.headers.get("accept", "")):
             return page
         validated = kind.model_validate(page)
-        response = Response(to_csv(validated), media_type=f"{MEDIA_TYPE}; charset=utf-8; header=present")
+        response = _csv_response(to_csv(validated))
         next_cursor = getattr(validated, "next_cursor", None)
         if next_cursor is not None:
             query = urlencode({**self._request.query_params, "cursor": next_cursor})
             response.headers["Link"] = f'<{self._request.url.path}?{query}>; rel="next"'
         return response
+
+    def answer_one(self, kind: type[BaseModel], item: object) -> Any:  # noqa: ANN401 - as above
+        """One item as a listing of itself."""
+        if not wants_csv(self._request.headers.get("accept", "")):
+            return item
+        return _csv_response(_write(kind, [kind.model_validate(item).model_dump(mode="json")]))
+
+
+def _csv_response(text: str) -> Response:
+    return Response(text, media_type=f"{MEDIA_TYPE}; charset=utf-8; header=present")
 
 
 AsListing = Annotated[Listing, Depends(_listing)]
@@ -73,7 +83,10 @@ AsListing = Annotated[Listing, Depends(_listing)]
 def to_csv(page: BaseModel) -> str:
     """A page as CSV: a line with the names, then one for each item; what is no plain value is JSON in its cell."""
     items = page.model_dump(mode="json")["items"]
-    kind = cast("Any", type(page).model_fields["items"].annotation).__args__[0]
+    return _write(cast("Any", type(page).model_fields["items"].annotation).__args__[0], items)
+
+
+def _write(kind: type[BaseModel], items: list[dict[str, Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(kind.model_fields)

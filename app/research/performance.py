@@ -233,7 +233,7 @@ def judge(run: Run, days: int, fills: int, shadow_books: Sequence[ShadowResult])
     if fills == 0:
         answer, reason = Answer.UNKNOWN, "Not known yet: nothing was traded so far."
     elif days < LEAST_DAYS:
-        answer, reason = Answer.UNKNOWN, f"Not known yet: {days} days of at least {LEAST_DAYS}."
+        answer, reason = Answer.UNKNOWN, f"Not known yet: {days} of at least {LEAST_DAYS} days."
     elif len(told) < len(shadow_books):
         answer, reason = Answer.NO, "No: it was worth nothing at the end of a day."
     elif worse := [name for name, found in told.items() if found.better is False]:

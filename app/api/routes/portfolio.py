@@ -20,7 +20,7 @@ from app.domain.action import ActionKind, ActionReport
 from app.domain.order import OrderStatus
 from app.domain.ports import Selection
 from app.domain.record import canonical, to_plain
-from app.domain.statement import AccountOrder, AccountSummary, summarize_account
+from app.domain.statement import AccountOrder, summarize_account
 
 router = APIRouter(route_class=StrictRoute)
 
@@ -67,12 +67,12 @@ Wanted = Annotated[Selection, Depends(_of_symbol)]
     operation_id="get_portfolio",
     summary="Show the account",
     response_model=portfolio.Summary,
-    responses=documented(404, 503),
+    responses={200: {"content": CSV_ANSWER["content"]}, **documented(404, 503)},
 )
-async def get_portfolio(service: RunningService, run: RunFilter = None) -> AccountSummary:
+async def get_portfolio(service: RunningService, listing: AsListing, run: RunFilter = None) -> Any:  # noqa: ANN401 - or CSV
     """The account in a few numbers: that of the present run, or of the `run` that is named."""
     standing = await service.portfolio_views.load_standing(service.key, run)
-    return summarize_account(standing, service.clock.now())
+    return listing.answer_one(portfolio.Summary, summarize_account(standing, service.clock.now()))
 
 
 @router.get(

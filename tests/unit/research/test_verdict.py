@@ -22,7 +22,7 @@ REAL = replace(RUN, key=RunKey("binance"))
     ("days", "fills", "comparisons", "answer", "reason"),
     [
         (40, 0, (UNCLEAR, BETTER, UNCLEAR), Answer.UNKNOWN, "Not known yet: nothing was traded so far."),
-        (3, 9, (None, None, None), Answer.UNKNOWN, "Not known yet: 3 days of at least 10."),
+        (3, 9, (None, None, None), Answer.UNKNOWN, "Not known yet: 3 of at least 10 days."),
         (40, 9, (None, None, None), Answer.NO, "No: it was worth nothing at the end of a day."),
         (
             *(40, 9, (MUCH_BETTER, BETTER, MUCH_BETTER), Answer.YES),
