@@ -99,6 +99,10 @@ def test_listings_as_csv_have_the_cells_of_the_json(counter: Counter) -> None:
         assert answer.headers["content-type"].startswith("text/csv; charset=utf-8"), name
         assert rows[0] == list(items[0])
         assert rows[1:] == [[cell(value) for value in item.values()] for item in items]
+    summary = counter.get("/portfolio/summary")
+    answer = counter.client.get("/portfolio/summary", headers={"Accept": "text/csv"})
+    shown = list(csv.reader(io.StringIO(answer.text)))
+    assert shown == [list(summary), [cell(value) for value in summary.values()]]
     link = counter.client.get("/portfolio/fills?limit=2&symbol=BTCUSDT").json()["next_cursor"]
     assert link is None
     page = counter.client.get("/portfolio/fills?limit=1&symbol=BTCUSDT", headers={"Accept": "text/csv"})
