@@ -19,6 +19,7 @@ from app.agents.market_monitoring import MarketMonitoringAgent
 from app.choices import choose_market, describe_settings, make_gate, make_risk, make_spec, make_terms, read_rules
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import Circumstances, CycleReport, MarketView
+from app.domain.events import Event, EventType
 from app.domain.job import Job
 from app.domain.model import ActivationReason, Model
 from app.domain.ports import Clock, IdempotencyKey, MarketData, Selection
@@ -286,6 +287,8 @@ class Service:
             if error.code != "ledger_mismatch":
                 raise
             self._ledger_error = error
+            told = Event(self.clock.now(), EventType.BOOKS_MISMATCH, error.message, (error.code,))
+            await self.event_log.append([told])
         await self.jobs.interrupt_running()
         newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
         self.metrics.set_last_cycle(newest[0].finished_at if newest else None)
