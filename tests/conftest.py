@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from hypothesis import settings as hypothesis_settings
 
 from app.settings import Settings
 
@@ -15,6 +16,10 @@ from app.settings import Settings
 for _name in list(os.environ):
     if _name.lower() in Settings.model_fields:
         del os.environ[_name]
+
+# Of a law that names no number of its own: half of Hypothesis's hundred, so that the suite ends within two minutes.
+hypothesis_settings.register_profile("papertape", max_examples=50)
+hypothesis_settings.load_profile("papertape")
 
 
 @pytest.fixture

@@ -72,7 +72,7 @@ def test_walk_with_narrow_barriers_passes_confidence_but_not_the_costs(kind: str
 
 @pytest.mark.parametrize(
     "kind",
-    ["gaussian", "seasonal", *(pytest.param(kind, marks=pytest.mark.slow) for kind in ("heavy_tailed", "garch"))],
+    ["seasonal", *(pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS if kind != "seasonal")],
 )
 def test_walk_of_any_kind_gives_no_edge_no_signals_and_no_money(kind: str, tmp_path: Path) -> None:
     cards = cards_of(tmp_path, kind, range(3), 4_000, forest={"trees": 20})

@@ -16,8 +16,8 @@ from tests.honesty.walks import make_planted, make_walk, train_card
 
 def predictor_of(folder: Path, method: str) -> Predictor:
     """A model that was trained, saved and loaded again."""
-    bars = make_planted(2.0, 6_000, 1)
-    train_card(folder, bars, forest={"trees": 30, "calibration": method})
+    bars = make_planted(2.0, 5_000, 1)
+    train_card(folder, bars, forest={"trees": 20, "calibration": method})
     bundle = load_bundle(next(folder.glob("forest-*")))
     assert bundle.calibration.method == method
     assert 0.0 < bundle.calibration.direction < 1.0

@@ -51,7 +51,7 @@ async def main():
         market = BinanceMarketDataClient(sys.argv[2], "", Clock())
         keeper = HistoryKeeper(market, CandleStore(database), Clock())
         say = lambda done, total: print(done, flush=True)
-        await keeper.download("BTCUSDT", Interval.M1, NOW - timedelta(minutes=30_000), NOW, say)
+        await keeper.download("BTCUSDT", Interval.M1, NOW - timedelta(minutes=16_000), NOW, say)
 
 asyncio.run(main())
 """
@@ -182,19 +182,19 @@ async def test_download_killed_loses_no_more_than_the_pages_under_way(
         [sys.executable, "-c", PROGRAM, sqlite_url, exchange.url], cwd=ROOT, stdout=subprocess.PIPE, text=True
     )
     assert process.stdout is not None
-    while int(process.stdout.readline()) < 9_000:
+    while int(process.stdout.readline()) < 5_000:
         pass
     process.kill()
     process.communicate()
     exchange.delay_seconds = 0.0
-    lost = await store.find_gaps(*SERIES, NOW - timedelta(minutes=30_000), END)
+    lost = await store.find_gaps(*SERIES, NOW - timedelta(minutes=16_000), END)
     missing = sum(gap.missing for gap in lost)
-    assert 0 < missing <= 29_999 - 9_000
+    assert 0 < missing <= 15_999 - 5_000
     exchange.requests.clear()
 
-    done = await keeper.download("BTCUSDT", Interval.M1, NOW - timedelta(minutes=30_000), NOW, unheard)
+    done = await keeper.download("BTCUSDT", Interval.M1, NOW - timedelta(minutes=16_000), NOW, unheard)
 
-    assert (done.fetched, done.stored, done.gaps) == (missing, 29_999, ())
+    assert (done.fetched, done.stored, done.gaps) == (missing, 15_999, ())
     assert_within(lost, asked(exchange))
 
 

@@ -36,9 +36,15 @@ EVERYTHING = modules("app", "ml", "tests", "benchmarks")
 
 
 @cache
+def read(module: Path) -> str:
+    """The text of `module`."""
+    return (PROJECT / module).read_text(encoding="utf-8")
+
+
+@cache
 def parse(module: Path) -> ast.Module:
     """The syntax tree of `module`."""
-    return ast.parse((PROJECT / module).read_text(encoding="utf-8"), filename=str(module))
+    return ast.parse(read(module), filename=str(module))
 
 
 def dotted(node: ast.AST) -> str:
@@ -92,7 +98,7 @@ def test_imports_keep_their_contracts() -> None:
 
 @pytest.mark.parametrize("module", SOURCES, ids=str)
 def test_module_is_within_its_budget_of_lines(module: Path) -> None:
-    assert len((PROJECT / module).read_text(encoding="utf-8").splitlines()) <= MAXIMUM_MODULE_LINES
+    assert len(read(module).splitlines()) <= MAXIMUM_MODULE_LINES
 
 
 def test_function_bodies_are_within_their_budget_of_lines() -> None:
@@ -107,7 +113,7 @@ def test_function_bodies_are_mostly_short() -> None:
 
 
 def test_splits_are_never_shuffled() -> None:
-    assert [str(module) for module in SOURCES if "train_test_split" in (PROJECT / module).read_text()] == []
+    assert [str(module) for module in SOURCES if "train_test_split" in read(module)] == []
     assert offenders(SOURCES, lambda name: name.rpartition(".")[2] in {"ShuffleSplit", "StratifiedKFold"}) == []
 
 
@@ -135,7 +141,9 @@ def test_wall_clock_is_read_only_where_time_comes_from() -> None:
 
 def test_tests_use_fakes_and_real_servers() -> None:
     banned = ("unittest.mock", "pytest_mock", "starlette.testclient", "fastapi.testclient")
-    assert offenders(EVERYTHING, lambda name: name == "mock" or name.startswith(banned)) == []
+    # Only what has the words is parsed, and that is little: a name is not spelled otherwise in the text.
+    suspects = [module for module in EVERYTHING if any(word in read(module) for word in ("mock", "testclient"))]
+    assert offenders(suspects, lambda name: name == "mock" or name.startswith(banned)) == []
 
 
 def test_no_folder_or_module_is_named_after_nothing() -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from distributed import LocalCluster
 
 import ml.backend
 from ml.backend import BackendError, run_calls
@@ -39,10 +38,14 @@ def test_calls_come_back_in_their_order_whatever_runs_them(monkeypatch: pytest.M
 
 
 @pytest.mark.filterwarnings("default")  # of Dask's own
-def test_training_on_a_dask_cluster_of_two_gives_the_same_model(tmp_path: Path) -> None:
+@pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_training_on_a_dask_cluster_of_two_gives_the_same_model(tmp_path: Path, *, processes: bool) -> None:
+    # Workers that are threads get their work over the wire, too; it is their start that takes processes seconds.
+    from distributed import LocalCluster  # noqa: PLC0415 - two seconds, in each process that collects tests
+
     here = trained(tmp_path / "here", "loky")
     with LocalCluster(  # type: ignore[no-untyped-call]
-        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=True
+        n_workers=2, threads_per_worker=1, dashboard_address=None, processes=processes, protocol="tcp"
     ) as cluster:
         there = trained(tmp_path / "there", cluster.scheduler_address)
     assert there == here

@@ -68,7 +68,7 @@ def test_card_tells_what_taught_and_what_judged(tmp_path: Path, kind: str) -> No
 
 
 def test_training_twice_gives_the_same_bytes(tmp_path: Path) -> None:
-    bars = walk_bars(2_000, 2)
+    bars = walk_bars(1_000, 2)
     for method in ("temperature", "sigmoid"):
         paths = [
             trained(tmp_path / method / name, bars, forest={"trees": 10, "calibration": method}) for name in ("a", "b")
@@ -124,7 +124,7 @@ def test_champion_that_has_seen_all_rows_is_not_compared(tmp_path: Path) -> None
 
 
 def test_champion_that_is_gone_or_broken_is_left_out(tmp_path: Path) -> None:
-    bars = walk_bars(1_200, 8)
+    bars = walk_bars(600, 8)
     broken = trained(tmp_path / "old", bars)
     (broken / "forest.npz").write_bytes(b"")
     for number, champion in enumerate((tmp_path / "nowhere", broken)):
@@ -152,7 +152,7 @@ def test_rare_class_weighs_more_when_balanced(tmp_path: Path) -> None:
     cards = [
         json.loads(
             (
-                trained(tmp_path, walk_bars(2_000, 4), forest={"trees": 10, "class_weight": weight}) / "card.json"
+                trained(tmp_path, walk_bars(1_000, 4), forest={"trees": 10, "class_weight": weight}) / "card.json"
             ).read_text()
         )
         for weight in ("none", "balanced")
@@ -162,5 +162,5 @@ def test_rare_class_weighs_more_when_balanced(tmp_path: Path) -> None:
 
 
 def test_rule_of_the_forest_has_the_defaults_that_its_card_tells(tmp_path: Path) -> None:
-    card = load_bundle(trained(tmp_path, walk_bars(1_000, 4), forest={})).card
+    card = load_bundle(trained(tmp_path, walk_bars(500, 4), forest={})).card
     assert ForestRule(**card["hyperparameters"]) == ForestRule()

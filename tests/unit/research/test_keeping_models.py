@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pytest
 from structlog.testing import capture_logs
@@ -26,14 +27,28 @@ from app.storage.database import Database
 from app.storage.jobs import SqlJobs
 from app.storage.models import SqlModels
 from app.strategies.forest import ForestStrategy
+from ml.bars import Bars
 from ml.bundle import load_bundle
 from ml.labels import LabelRule
+from ml.training import train
 from tests.support.models import write_bundle
 
 pytest_plugins = ("tests.support.databases",)
 pytestmark = pytest.mark.anyio
 
 CLOCK = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
+TRAIN_BUNDLE = "app.research.model_keeper.train_bundle"
+
+
+async def train_here(history: Mapping[str, Bars], request: dict[str, Any], on_progress: OnProgress) -> Path:
+    """What `train_bundle` does without a process, whose start takes five times as long as so small a training."""
+    return await asyncio.to_thread(train, history, request, on_progress)
+
+
+@pytest.fixture
+def without_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Trainings are real, but run in this process; what is tested is when they run and what comes of them."""
+    monkeypatch.setattr(TRAIN_BUNDLE, train_here)
 
 
 class FailingMarket(SimulatedMarketData):
@@ -95,7 +110,7 @@ async def made_keeper(tmp_path: Path, sqlite_database: Database) -> MakeKeeper:
 
 
 async def test_model_trained_once_is_found_at_the_next_start_and_a_broken_one_is_replaced(
-    tmp_path: Path, made_keeper: MakeKeeper
+    tmp_path: Path, made_keeper: MakeKeeper, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     keeper, strategy = made_keeper()
     assert not await keeper.load()
@@ -120,6 +135,7 @@ async def test_model_trained_once_is_found_at_the_next_start_and_a_broken_one_is
     after, mended = made_keeper()
     assert not await after.load()
     assert [path.name.startswith(f"{bundle.model_id}.bad-") for path in tmp_path.glob("*.bad-*")] == [True]
+    monkeypatch.setattr(TRAIN_BUNDLE, train_here)
     await after.ensure()
     start = CLOCK.now() - timedelta(minutes=100)
     candles = await SimulatedMarketData(CLOCK, 7).fetch_range("BTCUSDT", Interval.M1, start, CLOCK.now())
@@ -144,6 +160,7 @@ async def test_training_while_one_is_under_way_is_a_conflict_and_a_cancelled_one
     assert list(tmp_path.glob("forest-*")) == []
 
 
+@pytest.mark.usefixtures("without_process")
 async def test_start_without_an_exchange_trains_once_it_is_back(made_keeper: MakeKeeper) -> None:
     keeper, strategy = made_keeper(failures=1)
     task = asyncio.create_task(keeper.ensure())
@@ -154,7 +171,10 @@ async def test_start_without_an_exchange_trains_once_it_is_back(made_keeper: Mak
     assert strategy.bundle is not None
 
 
-async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(made_keeper: MakeKeeper) -> None:
+@pytest.mark.usefixtures("without_process")
+async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(
+    made_keeper: MakeKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
     clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
     keeper, strategy = made_keeper(clock=clock)
     first = await keeper.train()
@@ -163,12 +183,17 @@ async def test_model_older_than_its_days_serves_until_a_new_one_is_trained(made_
     clock.advance(timedelta(days=7, seconds=1))
     assert keeper.age == timedelta(days=7, seconds=1)
     was_old = keeper.is_old
+    served: list[str] = []
+
+    async def train_and_look(history: Mapping[str, Bars], request: dict[str, Any], on_progress: OnProgress) -> Path:
+        path = await train_here(history, request, on_progress)
+        served.append(strategy.model_id)
+        return path
+
+    monkeypatch.setattr(TRAIN_BUNDLE, train_and_look)
     with capture_logs() as logs:
-        task = asyncio.create_task(keeper.ensure())
-        while keeper.status.phase is not Phase.TRAINING:
-            await asyncio.sleep(0.01)
-        assert strategy.model_id == first.model_id, "the old one serves meanwhile"
-        await task
+        await keeper.ensure()
+    assert served == [first.model_id], "the old one serves meanwhile"
     assert strategy.model_id != first.model_id
     assert (was_old, keeper.is_old) == (True, False)
     assert [line["days"] for line in logs if line["event"] == "model.old"] == [7.0]
@@ -229,6 +254,7 @@ async def test_jobs_run_one_at_a_time_and_keep_what_came_of_them(tmp_path: Path)
         assert refused.value.code == "job_ended"
 
 
+@pytest.mark.usefixtures("without_process")
 async def test_training_over_several_symbols_is_one_model_of_all(made_keeper: MakeKeeper) -> None:
     keeper, strategy = made_keeper(symbols=("BTCUSDT", "ETHUSDT"))
     bundle = await keeper.train()
@@ -308,6 +334,7 @@ def test_challenger_takes_over_only_where_it_is_no_worse(
     assert is_no_worse({"comparison": comparison}) is takes_over
 
 
+@pytest.mark.usefixtures("without_process")
 async def test_challenger_is_trained_when_due_and_takes_over_only_where_it_is_no_worse(made_keeper: MakeKeeper) -> None:
     clock = SimulatedClock(datetime(2026, 1, 5, 10, tzinfo=UTC))
     keeper, strategy = made_keeper(clock=clock)
