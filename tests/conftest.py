@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -15,6 +16,12 @@ from app.settings import Settings
 for _name in list(os.environ):
     if _name.lower() in Settings.model_fields:
         del os.environ[_name]
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later garbage collection: that was a sixth of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture
