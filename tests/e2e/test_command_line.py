@@ -17,7 +17,6 @@ from decimal import Decimal
 from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 import pytest
 
@@ -76,14 +75,15 @@ def run(folder: Path, *arguments: str, **settings: str) -> Ended:
     raw = BytesIO(), BytesIO()
     out, err = (TextIOWrapper(one, write_through=True) for one in raw)
     with (
-        patch.dict(os.environ, environment(**settings), clear=True),
-        patch.object(sys, "argv", ["app", *arguments]),
+        pytest.MonkeyPatch.context() as changed,
         chdir(folder),
         redirect_stdout(out),
         redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
     ):
-        main()
+        changed.setattr(os, "environ", environment(**settings))
+        changed.setattr(sys, "argv", ["app", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
     return Ended(int(ended.value.code or 0), *(one.getvalue().decode() for one in raw))
 
 
