@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 from collections.abc import Iterator
@@ -20,6 +21,12 @@ for _name in list(os.environ):
 # Of a law that names no number of its own: half of Hypothesis's hundred, so that the suite ends within two minutes.
 hypothesis_settings.register_profile("papertape", max_examples=50)
 hypothesis_settings.load_profile("papertape")
+
+
+def pytest_collection_finish() -> None:
+    """Leave what was imported out of every later garbage collection: that was a sixth of the tests' time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture

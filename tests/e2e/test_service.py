@@ -28,7 +28,7 @@ RECORDED = PROJECT.parent / "shared" / "data" / "BTCUSDT-1m.parquet"
 READY_SECONDS = 60.0
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def exchange() -> Iterator[ExchangeServer]:
     """Five symbols; BTCUSDT with recorded candles moved to end now, where they are at hand."""
     with ExchangeServer() as server:
@@ -50,6 +50,13 @@ def environment(exchange: ExchangeServer) -> dict[str, str]:
         "REQUIRE_POSITIVE_RETURN": "false",
         "PORT": "0",
     }
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory, exchange: ExchangeServer) -> Iterator[httpx.Client]:
+    """Of one service that is ready, for the tests that leave it running."""
+    with running_service(tmp_path_factory.mktemp("service"), exchange) as (_, client):
+        yield client
 
 
 @contextmanager
@@ -147,32 +154,31 @@ def test_service_killed_between_cycles_continues_its_books(tmp_path: Path, excha
     assert len(before) == 0 or f'"id":{before[0]["id"]}' in listed.stdout.replace(" ", "")
 
 
-def test_cycles_at_once_on_one_candle_trade_it_once(tmp_path: Path, exchange: ExchangeServer) -> None:
-    with running_service(tmp_path, exchange) as (_, client):
-        answers: list[httpx.Response] = []
-        threads = [
-            threading.Thread(target=lambda: answers.append(client.post("/trading/run-cycle?symbol=ETHUSDT")))
-            for _ in range(12)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-        assert {answer.status_code for answer in answers} <= {200, 409, 503}
-        candles = [trade["candle_open_time"] for trade in all_trades(client)]
-        assert len(candles) == len(set(candles))
+def test_cycles_at_once_on_one_candle_trade_it_once(client: httpx.Client) -> None:
+    answers: list[httpx.Response] = []
+    threads = [
+        threading.Thread(target=lambda: answers.append(client.post("/trading/run-cycle?symbol=ETHUSDT")))
+        for _ in range(12)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 12
+    assert {answer.status_code for answer in answers} <= {200, 409, 503}
+    candles = [(trade["symbol"], trade["candle_open_time"]) for trade in all_trades(client)]
+    assert len(candles) == len(set(candles))
 
 
 def test_exchange_that_goes_away_refuses_and_comes_back_without_a_restart(
-    tmp_path: Path, exchange: ExchangeServer
+    client: httpx.Client, exchange: ExchangeServer
 ) -> None:
-    with running_service(tmp_path, exchange) as (_, client):
-        exchange.fail("klines", "html")
-        refused = client.post("/trading/run-cycle")
-        assert refused.status_code == 502
-        assert refused.headers["Content-Type"] == "application/problem+json"
-        cycle = client.get(f"/trading/cycles/{refused.json()['cycle_id']}").json()
-        assert cycle["status"] == "REFUSED"
-        assert cycle["reason_code"] == refused.json()["code"] == "upstream_bad_data"
-        exchange.heal()
-        assert client.post("/trading/run-cycle").status_code == 200
+    exchange.fail("klines", "html")
+    refused = client.post("/trading/run-cycle")
+    exchange.heal()
+    assert refused.status_code == 502
+    assert refused.headers["Content-Type"] == "application/problem+json"
+    cycle = client.get(f"/trading/cycles/{refused.json()['cycle_id']}").json()
+    assert cycle["status"] == "REFUSED"
+    assert cycle["reason_code"] == refused.json()["code"] == "upstream_bad_data"
+    assert client.post("/trading/run-cycle").status_code == 200

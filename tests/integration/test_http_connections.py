@@ -41,9 +41,9 @@ POST = b"POST /model/predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: applic
     ],
 )
 def test_client_that_stops_sending_is_cut_at_the_deadline(edge: Edge, start: bytes) -> None:
+    began = time.monotonic()
     with edge.server.connect() as connection:
         connection.sendall(start)
-        began = time.monotonic()
         read_all(connection)
         waited = time.monotonic() - began
 
@@ -59,9 +59,9 @@ def test_client_that_stops_sending_is_cut_at_the_deadline(edge: Edge, start: byt
     ],
 )
 def test_client_that_drips_is_cut_at_the_deadline(edge: Edge, start: bytes, drip: bytes) -> None:
+    began = time.monotonic()
     with edge.server.connect() as connection:
         connection.sendall(start)
-        began = time.monotonic()
         with suppress(BrokenPipeError, ConnectionResetError):
             while time.monotonic() - began < AMPLE:
                 connection.sendall(drip)

@@ -18,7 +18,7 @@ from tests.support.http import running_server
 
 ROOT = Path(__file__).parents[2]
 SCHEMATHESIS = Path(sysconfig.get_path("scripts")) / "schemathesis"
-EXAMPLES = 5
+EXAMPLES = 3
 SECONDS = 180
 READY_SECONDS = 60.0
 

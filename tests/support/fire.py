@@ -40,7 +40,8 @@ class DirectDatabase(SqliteEngine):
         super().__init__(path)
         self.cut_after: int | None = None
         self._open()
-        event.listen(self._write_engine, "connect", _go_without_the_disk)
+        for engine in (self._write_engine, self._read_engine):  # whichever closes last writes the log back
+            event.listen(engine, "connect", _go_without_the_disk)
         event.listen(self._write_engine, "before_cursor_execute", self._count)
         self._loop = asyncio.new_event_loop()
         self.reopen()
