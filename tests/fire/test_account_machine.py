@@ -301,8 +301,8 @@ def drive(path: Path, examples: int, steps: int) -> None:
 def test_account_whatever_happens_adds_up(sqlite_url: str) -> None:
     drive(path_of(sqlite_url), 42, 50)
     assert AccountMachine.steps >= 2_000
-    assert AccountMachine.crashes >= 20
-    assert AccountMachine.fills >= 200
+    assert AccountMachine.crashes >= 5
+    assert AccountMachine.fills >= 100
 
 
 @pytest.mark.slow
