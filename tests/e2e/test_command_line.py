@@ -327,8 +327,8 @@ def test_cycle_loop_survives_an_exchange_that_goes_away_and_ends_when_asked(tmp_
 
 def test_demo_of_the_same_seed_is_the_same_bytes_and_leaves_no_traces(tmp_path: Path) -> None:
     demo = ("demo", "--cycles", "20", "--seed", "3", "--json")
-    first = run_process(tmp_path, *demo, PYTHONHASHSEED="1", TZ="Pacific/Apia")
-    again = run(tmp_path, *demo)
+    first = run_process(tmp_path, *demo, PYTHONHASHSEED="1", TZ="Pacific/Apia", TRAINING_KLINES="2000")
+    again = run(tmp_path, *demo, TRAINING_KLINES="2000")
 
     assert first.code == 0
     assert first.out == again.out
