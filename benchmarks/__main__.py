@@ -7,6 +7,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from app.observability.logging import configure_logging
 from benchmarks import bench_books, bench_predict, bench_service, bench_trades, bench_training
 
 
@@ -78,6 +79,7 @@ def bench_models() -> list[bool]:
 
 
 def main() -> int:
+    configure_logging("ERROR", json_lines=False)
     met = [*bench_models(), *bench_running_service(), *bench_records(), *bench_many_trades()]
     return 0 if all(met) else 1
 
