@@ -121,8 +121,10 @@ def running_service(folder: Path, name: str, url: str) -> Iterator[httpx.Client]
         "DATABASE_URL": url,
         "MARKET_SOURCE": "simulated",
         "TRAINING_KLINES": "1500",
-        "MODEL_THRESHOLD_PERCENT": "0.05",
+        # Whatever the model says of the present candle, it is hardly HOLD, and either way it is traded.
+        "MODEL_THRESHOLD_PERCENT": "0.01",
         "MODEL_HORIZON_BARS": "5",
+        "ALLOW_SHORT": "true",
         "MIN_CONFIDENCE": "0",
         "REQUIRE_POSITIVE_RETURN": "false",
         "EVENT_LOG_FILE": f"{name}.jsonl",
