@@ -63,10 +63,15 @@ def _settings(folder: Path, name: str) -> Settings:
         event_log_file="",
         training_klines=2_000,
         model_horizon_bars=10,
-        model_threshold_percent=0.05,
+        model_threshold_percent=0.01,
         min_confidence=0.3,
         require_positive_return=False,
         stop_rule="stop_loss",
+        allow_short=True,
+        max_trades_per_day=0,
+        cooldown_losses=0,
+        max_daily_loss=0,
+        max_drawdown=0,
     )
 
 

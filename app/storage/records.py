@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -23,7 +24,7 @@ from app.domain.cycle import (
 from app.domain.cycle_record import CandleReference
 from app.domain.market import Indicators
 from app.domain.order import Check, Order, Origin, Side
-from app.domain.record import from_microseconds, from_plain, microseconds, to_plain
+from app.domain.record import canonical, from_microseconds, from_plain, microseconds, to_plain
 from app.domain.signal import Edge, Signal
 from app.domain.standing import Run, RunKey
 from app.storage.account_tables import accounts, closed_trades
@@ -175,8 +176,8 @@ def report_from_row(row: Sequence[Any]) -> CycleReport:
         reason_code=reason_code,
         reason=reason,
         run=run_from_row(run).id,
-        checks=from_plain(tuple[Check, ...], checks or ()),
-        orders=from_plain(tuple[Order, ...], changed or ()),
+        checks=_unpack(tuple[Check, ...], checks),
+        orders=_unpack(tuple[Order, ...], changed),
     )
 
 
@@ -195,8 +196,8 @@ def cycle_values(report: CycleReport, account_id: int, seen: CandleReference | N
         "market": None if market is None else _market_to_json(market, seen),
         "reason_code": report.reason_code,
         "reason": report.reason,
-        "checks": to_plain(report.checks) or None,
-        "orders": to_plain(report.orders) or None,
+        "checks": _pack(report.checks),
+        "orders": _pack(report.orders),
         "logs": [[microseconds(line.time), line.agent, line.message] for line in report.logs],
         "execution_status": None,
         "execution_reason_code": None,
@@ -261,6 +262,14 @@ def _decision_from_row(row: Sequence[Any]) -> Decision | None:
     probabilities = {Signal.BUY: p_buy, Signal.SELL: p_sell, Signal.HOLD: p_hold}
     told = (reason_code, reason, model_id, expected_return, _edge(edge), drift)
     return Decision(Signal(action), confidence, probabilities, *told)
+
+
+def _pack(facts: Sequence[Any]) -> str | None:
+    return canonical(to_plain(facts)) if facts else None
+
+
+def _unpack(kind: Any, text: str | None) -> Any:  # noqa: ANN401 - of whatever kind is asked for
+    return from_plain(kind, json.loads(text)) if text else ()
 
 
 def find_seen(row: Sequence[Any]) -> CandleReference | None:

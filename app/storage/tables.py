@@ -47,8 +47,8 @@ cycles = Table(
     Column("reason_code", String(64)),
     Column("reason", Text),
     Column("logs", JSON, nullable=False),
-    Column("checks", JSON(none_as_null=True)),
-    Column("orders", JSON(none_as_null=True)),
+    Column("checks", PackedText),
+    Column("orders", PackedText),
     CheckConstraint(
         "(status = 'COMPLETED' AND execution_status IS NOT NULL AND execution_reason_code IS NOT NULL"
         " AND execution_reason IS NOT NULL AND market IS NOT NULL AND candle_open_time IS NOT NULL"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import sqlalchemy as sa
 from alembic import op
 
-from app.storage.column_types import Money, RowNumber, UtcDateTime
+from app.storage.column_types import Money, PackedText, RowNumber, UtcDateTime
 
 revision = "0007"
 down_revision = "0006"
@@ -58,8 +58,8 @@ def upgrade() -> None:
         rebuild_on_sqlite()
     else:
         change_on_postgres()
-    op.add_column("cycles", sa.Column("checks", sa.JSON(none_as_null=True), nullable=True))
-    op.add_column("cycles", sa.Column("orders", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("cycles", sa.Column("checks", PackedText(), nullable=True))
+    op.add_column("cycles", sa.Column("orders", PackedText(), nullable=True))
     op.create_index(op.f("ix_trades_cycle_id"), "trades", ["cycle_id"])
     op.create_index(
         "uq_trades_decided",
