@@ -157,7 +157,7 @@ def test_kelly_stays_from_nothing_to_its_cap(
 
 @given(price=st.integers(1, 10**15), stop=st.integers(1, 10**15), risk=st.integers(1, PPM))
 def test_loss_at_the_stop_is_never_more_than_what_is_at_risk(price: int, stop: int, risk: int) -> None:
-    share = share_at_risk(Decimal(risk).scaleb(-6), price, stop)
+    share = share_at_risk(risk, price, stop)
     assert Fraction(share, PPM) * stop / price <= Fraction(risk, PPM)
 
 
