@@ -133,7 +133,7 @@ def find_first_difference(first: Books, second: Books) -> str | None:
     return None
 
 
-def _compare(first: np.ndarray, second: np.ndarray) -> int | None:  # type: ignore[type-arg] # of any kind
+def _compare(first: np.ndarray, second: np.ndarray) -> int | None:
     shared = min(len(first), len(second))
     different = np.flatnonzero(first[:shared] != second[:shared])
     if len(different):
