@@ -11,7 +11,7 @@ from app.broker import fill_rules, order_rules
 from app.domain.candle import Candle
 from app.domain.cycle import BookedFill, DustTransfer, ExecutionStatus, Settlement
 from app.domain.market import MarketSnapshot
-from app.domain.money import LARGEST, PPM, from_units, plain, to_units
+from app.domain.money import LARGEST, PPM, from_units, multiply_divide, plain, to_units
 from app.domain.order import Check, Fill, Order, OrderKind, OrderStatus, Origin, Side
 from app.domain.portfolio import SHORT_COLLATERAL, Exit, worth
 from app.domain.standing import Halt, Standing
@@ -156,7 +156,7 @@ class Desk:
         if side is Side.SELL:
             return price
         cost = -self.portfolio.positions[self.symbol].cost
-        collateral = SHORT_COLLATERAL * cost * quantity // -self.held
+        collateral = multiply_divide(SHORT_COLLATERAL * cost, quantity, -self.held)
         return min(price, order_rules.cover_cap(collateral, quantity, self.terms.fee_ppm, self.tick))
 
     def affordable(self, budget: int, price: int) -> int:
