@@ -197,7 +197,6 @@ class _QuietAccount:
             equities += [self._now_equity] * (stop - start)
             return stop
         script, equity = self._script, self._now_equity
-        times_ms = script.times_ms
         for cycle in range(start, stop):
             if script.verdicts[cycle] < FIRST_REFUSAL:
                 quote, symbol, now_ms = (
