@@ -70,6 +70,11 @@ def test_crosses_are_those_of_the_definition(units: list[int], fast_bars: int, m
     )
 
 
+def test_price_that_floats_hold_a_hair_too_low_counts_whole() -> None:
+    assert int(0.57 * UNITS) == 56_999_999, "what a price of 0.57 must not become"
+    assert signals(bars_of([56_999_999] * 3 + [57_000_000]), 1, 3).tolist() == [HOLD, HOLD, HOLD, BUY]
+
+
 def test_compiled_and_plain_say_the_same_where_sums_wrap_around(monkeypatch: pytest.MonkeyPatch) -> None:
     market = walk_bars(6_000)
     high = replace(market, close=market.close * 1e7)  # 1e17 units: 92 bars wrap around 64 bits
