@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any, Final
@@ -14,6 +16,7 @@ from app.broker.desk import Terms
 from app.domain.candle import Interval
 from app.domain.record import canonical, digest, from_plain, to_plain
 from app.errors import InvalidInputError
+from app.research.backtest.plan import Plan
 from app.risk.limits import LimitRules
 from app.risk.protection import ProtectionRule
 from app.risk.sizing import SizingRule
@@ -24,6 +27,23 @@ STORE: Final = "store"
 MAXIMUM_SYMBOLS: Final = 10
 MAXIMUM_BARS: Final = 5_000_000
 """The most candles of all symbols together: 240 MB of them, and four times that while they are worked on."""
+
+LEAST_BARS: Final = 2
+"""A signal after the first can be traded at the open of the second."""
+
+EARLIEST: Final = datetime(2010, 1, 1, tzinfo=UTC)
+"""No exchange we know has older candles."""
+
+MAXIMUM_CASH: Final = 10**9
+MAXIMUM_LATENCY: Final = 1_000
+LEAST_WINDOW: Final = 61
+MAXIMUM_WINDOW: Final = 999
+
+_SYMBOL: Final = re.compile(r"[A-Z0-9]{5,20}")
+_MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
+_LONGEST_TEXT: Final = 1_000
+_LONGEST_NAME: Final = 64
+_MOST_PARAMETERS: Final = 20
 
 
 class Driver(StrEnum):
@@ -96,6 +116,21 @@ class BacktestRequest:
     model_id: str | None = None
     walk_forward: WalkForward | None = None
 
+    def __post_init__(self) -> None:
+        for name, (is_right, words) in self._rules().items():
+            if not is_right:
+                raise InvalidInputError(f"{name} must be {words}.", code="invalid_request", context={"field": name})
+
+    @property
+    def is_learned(self) -> bool:
+        """Whether models speak, which state how sure they are; a rule is sure of every signal."""
+        return self.model_id is not None or self.walk_forward is not None
+
+    @property
+    def bars(self) -> int:
+        """How many candles of one symbol there are between the first moment and the end, gaps included."""
+        return (self.until - self.since) // self.interval.duration
+
     def to_document(self) -> dict[str, Any]:
         """The request as plain JSON."""
         document: dict[str, Any] = to_plain(self)
@@ -114,3 +149,66 @@ class BacktestRequest:
     def digest(self) -> str:
         """What tells the request from every other, 64 hexadecimal digits."""
         return digest(canonical(self.to_document()))
+
+    def _rules(self) -> dict[str, tuple[bool, str]]:
+        """What every field must be, in words; those of the trading rules are checked where they are chosen."""
+        symbols, walk = self.symbols, self.walk_forward
+        aware = self.since.tzinfo is not None and self.until.tzinfo is not None
+        names = all(isinstance(one, str) and _SYMBOL.fullmatch(one) for one in symbols)
+        steps = self.bars if aware else 0
+        return {
+            "symbols": (
+                names and 1 <= len(symbols) == len(set(symbols)) <= MAXIMUM_SYMBOLS,
+                f"1 to {MAXIMUM_SYMBOLS} different symbols such as BTCUSDT",
+            ),
+            "since": (aware and self.since >= EARLIEST, "a time with its zone, from 2010 on"),
+            "until": (aware and steps >= LEAST_BARS, f"at least {LEAST_BARS} candles after since"),
+            "span": (steps * len(symbols) <= MAXIMUM_BARS, f"of at most {MAXIMUM_BARS:,} candles of all symbols"),
+            "source": (0 < len(self.source) <= _LONGEST_TEXT, f"{STORE}, or the path of a file of candles"),
+            "strategy": (0 < len(self.strategy) <= _LONGEST_NAME, "the name of a strategy"),
+            "parameters": (_is_small(self.parameters), "a few names with numbers, true, false or short texts"),
+            "initial_cash": (0 < self.initial_cash <= MAXIMUM_CASH, f"above 0 and at most {MAXIMUM_CASH:,}"),
+            "window_bars": (LEAST_WINDOW <= self.window_bars <= MAXIMUM_WINDOW, "from 61 to 999"),
+            "latency_bars": (0 <= self.latency_bars <= MAXIMUM_LATENCY, f"from 0 to {MAXIMUM_LATENCY}"),
+            "seed": (0 <= self.seed < 2**32, "from 0 to 4294967295"),
+            "model_id": (
+                self.model_id is None or (_MODEL_ID.fullmatch(self.model_id) is not None and walk is None),
+                "the id of a model, and left out where models are trained on the way",
+            ),
+            "walk_forward": (
+                walk is None or (walk.step_bars >= 1 and 1 <= walk.train_bars <= MAXIMUM_BARS),
+                "training on at least one candle, for at least one",
+            ),
+        }
+
+
+def make_plan(request: BacktestRequest, minimum_bars: int) -> Plan:
+    """How a request is traded.
+
+    Args:
+        request: What is asked for.
+        minimum_bars: How many closed candles without a gap its strategy needs.
+    """
+    return Plan(
+        initial_cash=request.initial_cash,
+        gate=request.gate if request.is_learned else Gate(0.0),
+        terms=request.terms,
+        sizing=request.sizing,
+        limits=request.limits,
+        protection=request.protection,
+        window_bars=request.window_bars,
+        minimum_bars=minimum_bars,
+        latency_bars=request.latency_bars,
+    )
+
+
+def _is_small(parameters: Mapping[str, Any]) -> bool:
+    """Whether these can be the parameters of a strategy; which of them it knows, it says itself."""
+    return len(parameters) <= _MOST_PARAMETERS and all(
+        isinstance(name, str)
+        and len(name) <= _LONGEST_NAME
+        and isinstance(value, bool | int | float | str)
+        and len(str(value)) <= _LONGEST_NAME
+        and not (isinstance(value, float) and not math.isfinite(value))
+        for name, value in parameters.items()
+    )

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
-
 from app.domain.candle import Interval
 from app.domain.instrument import Instrument
-from app.research.backtest.books import BoolArray, Books
+from app.research.backtest.books import Books, BoolArray
 from app.research.backtest.request import BacktestRequest
 from app.risk.metrics import Performance
 from ml.bars import FloatArray, IntegerArray
