@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from itertools import pairwise
 from typing import Final
 
 import numpy as np
 
 from app.domain.money import UNITS, multiply_divide, to_units
-from app.research.backtest.books import OUTCOMES, Books, BoolArray, Fills
+from app.research.backtest.books import OUTCOMES, Books, BoolArray
 from app.research.backtest.plan import Plan, Series
 from app.research.backtest.result import BacktestResult, CalibrationBin, ClosedTrades, Curves, MonthlyReturn
 from app.risk.curves import compute_daily_curve, compute_daily_returns, find_utc_days
@@ -26,12 +26,17 @@ _POINTS_PER_BUCKET: Final = 4
 def drop_warm_up(books: Books, start_ms: int) -> Books:
     """The books from the first cycle at or after `start_ms` on; nothing may have been filled before it."""
     first = int(np.searchsorted(books.times_ms, start_ms))
-    fills = Fills(**{one.name: getattr(books.fills, one.name) for one in fields(Fills)} | {"cycle": books.fills.cycle - first})  # fmt: skip
-    if len(fills) and fills.cycle[0] < 0:
+    cycle = books.fills.cycle - first
+    if len(cycle) and cycle[0] < 0:
         raise ValueError("something was filled before the first cycle that counts")
     return Books(
-        *(getattr(books, name)[first:] for name in ("times_ms", "series", "bars", "outcomes", "equity", "held")),
-        fills=fills,
+        times_ms=books.times_ms[first:],
+        series=books.series[first:],
+        bars=books.bars[first:],
+        outcomes=books.outcomes[first:],
+        equity=books.equity[first:],
+        held=books.held[first:],
+        fills=replace(books.fills, cycle=cycle),
         halted_cycle=books.halted_cycle - first if books.halted_cycle >= 0 else -1,
     )
 
@@ -146,14 +151,15 @@ def compute_monthly_returns(plan: Plan, books: Books, benchmark_equity: IntegerA
     days = find_utc_days(books.times_ms)
     months = np.arange(days.start, days.stop).astype("datetime64[D]").astype("datetime64[M]")
     ends = np.flatnonzero(np.append(months[1:] != months[:-1], True)) if len(days) else np.empty(0, dtype=np.int64)
-    curves = [
+    own, held = (
         compute_daily_curve(books.times_ms, equity / UNITS, float(plan.initial_cash), days)[np.append(0, ends + 1)]
         for equity in (books.equity, benchmark_equity)
-    ]
+    )
+    named = [str(months[end]).split("-") for end in ends]
     return tuple(
-        MonthlyReturn(int(str(months[end])[:4]), int(str(months[end])[5:]), _change(curves[0], place), _change(curves[1], place))
-        for place, end in enumerate(ends)
-    )  # fmt: skip
+        MonthlyReturn(int(year), int(month), _change(own, place), _change(held, place))
+        for place, (year, month) in enumerate(named)
+    )
 
 
 def count_outcomes(books: Books) -> dict[str, int]:
