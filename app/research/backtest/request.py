@@ -24,6 +24,9 @@ from app.risk.sizing import SizingRule
 STORE: Final = "store"
 """The source of candles that are kept, and fetched from the service's market where they are not."""
 
+FOREST: Final = "forest"
+"""The strategy whose signals models give."""
+
 MAXIMUM_SYMBOLS: Final = 10
 MAXIMUM_BARS: Final = 5_000_000
 """The most candles of all symbols together: 240 MB of them, and four times that while they are worked on."""
@@ -178,6 +181,10 @@ class BacktestRequest:
             "walk_forward": (
                 walk is None or (walk.step_bars >= 1 and 1 <= walk.train_bars <= MAXIMUM_BARS),
                 "training on at least one candle, for at least one",
+            ),
+            "models": (
+                self.is_learned == (self.strategy == FOREST),
+                f"named by model_id or trained on the way for {FOREST}, and for nothing else",
             ),
         }
 
