@@ -33,6 +33,7 @@ from app.exchanges.binance import BinanceMarketDataClient
 from app.observability.event_file import EventFile
 from app.observability.metrics import Metrics
 from app.readiness import Check, MarketProbe
+from app.research.child import OnProgress
 from app.research.drift_monitor import DriftMonitor, DriftReport
 from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
@@ -43,7 +44,6 @@ from app.research.reasons import ReasonFinder
 from app.research.replay import Replayer
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
-from app.research.training import OnProgress
 from app.settings import Settings
 from app.storage.actions import SqlActions
 from app.storage.candle_store import CandleStore

@@ -11,7 +11,7 @@ import structlog
 from app.domain.job import Job
 from app.domain.ports import IdempotencyKey
 from app.errors import ConflictError, ServiceError
-from app.research.training import OnProgress
+from app.research.child import OnProgress
 from app.storage.jobs import SqlJobs
 
 log = structlog.get_logger()
