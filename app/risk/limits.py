@@ -24,6 +24,7 @@ from app.risk.limit_rules import (
     loss_ppm,
     share_of_equity,
 )
+from app.risk.protection import are_placeable
 from app.risk.sizing import to_ppm
 
 UNLIMITED = 10**26
@@ -215,7 +216,7 @@ def check_stop(distances: Sequence[int], price: int) -> Check:
     >>> check_stop([4], price=100).passed, check_stop([0], price=100).passed
     (True, False)
     """
-    if passed := min(distances) > 0 and max(distances) < price:
+    if passed := are_placeable(min(distances), max(distances), price):
         words = f"The protective orders are {' and '.join(map(plain, distances))} from the quote."
     else:
         words = (

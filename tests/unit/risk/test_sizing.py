@@ -16,7 +16,7 @@ from app.domain.money import PPM, UNITS
 from app.domain.order import Side
 from app.domain.risk import SizingMethod, StopRule
 from app.domain.signal import Edge, Prediction, Signal
-from app.risk.protection import Distances, ProtectionRule, atr_distance, measure_distances
+from app.risk.protection import Distances, ProtectionRule, multiple_of, measure_distances
 from app.risk.sizing import (
     Basis,
     SizingRule,
@@ -191,5 +191,5 @@ def test_trail_is_in_whole_parts_per_million_and_never_none() -> None:
 
 
 def test_atr_distance_is_rounded_down() -> None:
-    assert atr_distance(3, Decimal("0.33")) == 0
-    assert atr_distance(300, Decimal("0.33")) == 99
+    assert multiple_of(3, 33) == 0
+    assert multiple_of(300, 33) == 99
