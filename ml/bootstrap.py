@@ -87,8 +87,8 @@ class BlockBootstrap:
     def find_interval(self, estimate: Estimate) -> tuple[float, float] | None:
         """The 95 % interval that Student's t of one degree less than blocks puts around an estimate.
 
-        There must be 5 blocks or more. With 5 to 24 blocks it holds the mean of independent rows in 92 to 95 of 100 series, the quantiles of the
-        resamples in 81 to 92. None where the estimate has no error.
+        There must be 5 blocks or more. With 5 to 24 of them it holds the mean of independent rows in 92 to 95 of 100
+        series, the quantiles of the resamples in 81 to 92. None where the estimate has no error.
 
         >>> bootstrap = BlockBootstrap(40, 4)
         >>> bootstrap.find_interval(Estimate(1.0, 0.9, 1.1, 0.0))

@@ -238,7 +238,7 @@ def judge_significance(
     not normal and independent, so four things are done to it, each of which can only take significance away; what each
     is worth is measured in docs/significance.md:
 
-    - a positive skewness counts as 0: of few or fat-tailed days it is the luck that is judged;
+    - a positive skewness counts as 0, because it is mostly the lucky day that is judged;
     - a kurtosis below 3 counts as 3;
     - days count as many as they are worth, `compute_independent_periods`;
     - the trials vary at least by 1 / (n - 1), as trials without skill do by the luck of n days alone: trials that are
