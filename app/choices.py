@@ -14,12 +14,13 @@ from stamina.instrumentation import set_on_retry_hooks
 from app.agents.decision_making import Gate
 from app.agents.risk import RiskAgent
 from app.broker.desk import Terms
+from app.domain.candle import Interval
 from app.domain.ports import Clock, MarketData
 from app.errors import ConflictError, InvalidInputError, NotReadyError, UpstreamError, UpstreamRateLimitError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
-from app.research.backtest.request import FOREST, BacktestRequest, WalkForward
+from app.research.backtest.request import FOREST, BacktestRequest, WalkForwardRule
 from app.research.model_keeper import ModelSpec
 from app.research.replay import Rules
 from app.risk.limits import LimitRules
@@ -28,6 +29,7 @@ from app.risk.sizing import SizingRule
 from app.setting_kinds import MarketSource
 from app.settings import Settings
 from app.storage.waits import SqlWaits
+from app.strategies.registry import get_rule
 from ml.labels import LabelRule
 
 log = structlog.get_logger()
@@ -122,12 +124,18 @@ async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metri
 
 def make_spec(settings: Settings) -> ModelSpec:
     """What the settings ask a model to be."""
+    rule = LabelRule(
+        horizon_bars=settings.model_horizon_bars,
+        threshold_percent=settings.model_threshold_percent,
+        kind=settings.model_label_rule.value,
+        volatility_multiple=settings.model_volatility_multiple,
+    )
     return ModelSpec(
         folder=settings.model_path,
         symbols=settings.training_symbols or (settings.default_symbol,),
         interval=settings.default_interval,
-        label_rule=_label_rule(settings),
-        forest=_forest_rule(settings),
+        label_rule=asdict(rule),
+        forest={"class_weight": settings.model_class_weight.value, "calibration": settings.model_calibration.value},
         training_bars=settings.training_klines,
         gate={
             "min_confidence": settings.min_confidence,
@@ -239,10 +247,14 @@ def make_backtest_request(
         words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
         raise InvalidInputError(f"{words}.", code="invalid_request") from None
     fields = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST} | fields
+    values: dict[str, object] = {}
     if fields["strategy"] == FOREST and fields.get("model_id") is None:
-        usual = round(timedelta(days=chosen.model_maximum_age_days) / fields["interval"].duration)
-        steps = step_bars or max(usual, chosen.training_klines // _LEAST_STEPS, 1)
-        fields["walk_forward"] = WalkForward(chosen.training_klines, steps, _label_rule(chosen), _forest_rule(chosen))
+        fields["walk_forward"] = _walk_forward_rule(chosen, fields["interval"], step_bars)
+        values = {"horizon_bars": chosen.model_horizon_bars, "threshold_percent": chosen.model_threshold_percent}
+    if fields.get("model_id") is None:
+        rule = get_rule(fields["strategy"])
+        fields["parameters"] = rule.check_values(values | dict(fields.get("parameters", {})))
+    lookback = get_rule(fields["strategy"]).lookback(fields.get("parameters", {}))
     return BacktestRequest(
         initial_cash=chosen.initial_cash,
         gate=make_gate(chosen),
@@ -250,23 +262,20 @@ def make_backtest_request(
         sizing=make_sizing(chosen),
         limits=make_limits(chosen),
         protection=make_protection(chosen),
-        window_bars=chosen.default_klines_limit,
-        **fields,
+        **({"window_bars": max(chosen.default_klines_limit, lookback)} | fields),
     )
 
 
-def _label_rule(settings: Settings) -> dict[str, Any]:
-    rule = LabelRule(
-        horizon_bars=settings.model_horizon_bars,
-        threshold_percent=settings.model_threshold_percent,
-        kind=settings.model_label_rule.value,
+def _walk_forward_rule(settings: Settings, interval: Interval, step_bars: int | None) -> WalkForwardRule:
+    usual = round(timedelta(days=settings.model_maximum_age_days) / interval.duration)
+    return WalkForwardRule(
+        train_bars=settings.training_klines,
+        step_bars=max(usual, settings.training_klines // _LEAST_STEPS) if step_bars is None else step_bars,
+        label_kind=settings.model_label_rule.value,
         volatility_multiple=settings.model_volatility_multiple,
+        class_weight=settings.model_class_weight.value,
+        calibration=settings.model_calibration.value,
     )
-    return asdict(rule)
-
-
-def _forest_rule(settings: Settings) -> dict[str, Any]:
-    return {"class_weight": settings.model_class_weight.value, "calibration": settings.model_calibration.value}
 
 
 def describe_settings(settings: Settings) -> dict[str, object]:

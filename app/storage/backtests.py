@@ -61,11 +61,11 @@ class Trial:
 class TrialCount:
     """How many different things were tried on a data set, and the variance of their Sharpe ratios a day.
 
-    `variance` is that of a sample; 0 where fewer than two have one.
+    `variance` is that of a sample; None where fewer than two have one.
     """
 
     trials: int
-    variance: float
+    variance: float | None
 
 
 class SqlBacktests:
@@ -176,7 +176,7 @@ class SqlBacktests:
         statement = select(trials.daily_sharpe).where(trials.number.in_(newest))
         found = await self._database.read(lambda connection: connection.execute(statement).scalars().all())
         known = [ratio for ratio in found if ratio is not None]
-        return TrialCount(len(found), float(np.var(known, ddof=1)) if len(known) > 1 else 0.0)
+        return TrialCount(len(found), float(np.var(known, ddof=1)) if len(known) > 1 else None)
 
 
 def _find(connection: Connection, key: str) -> str | None:

@@ -14,7 +14,7 @@ from app.research.backtest.books import OUTCOMES, Books, BoolArray
 from app.research.backtest.plan import Plan, Series
 from app.research.backtest.result import BacktestResult, CalibrationBin, ClosedTrades, Curves, MonthlyReturn
 from app.risk.curves import compute_daily_curve, compute_daily_returns, find_utc_days
-from app.risk.metrics import AccountHistory, Performance, compute_performance
+from app.risk.metrics import AccountHistory
 from ml.bars import FloatArray, IntegerArray
 from ml.labels import LabelArray
 
@@ -58,19 +58,14 @@ def to_history(plan: Plan, books: Books) -> AccountHistory:
     )
 
 
-def measure(plan: Plan, books: Books, benchmark_equity: IntegerArray) -> Performance:
-    """Every number of a run, beside a benchmark whose equity at each of its cycles is given in 1e-8 quote units."""
-    return compute_performance(to_history(plan, books), books.times_ms, benchmark_equity / UNITS)
+def compute_daily(initial_cash: float, books: Books) -> tuple[FloatArray, FloatArray]:
+    """The curve of a run from day to day, shape (n_days + 1,), and its returns, as `app.risk.curves` has them.
 
-
-def compute_returns(plan: Plan, books: Books) -> FloatArray:
-    """The return of each UTC day of a run, as fractions, shape (n_days,); as `compute_daily_returns` where it is empty.
-
-    These are the returns that Sharpe ratios and their significance are made of.
+    Of these returns Sharpe ratios and their significance are made.
     """
     days = find_utc_days(books.times_ms)
-    curve = compute_daily_curve(books.times_ms, books.equity / UNITS, float(plan.initial_cash), days)
-    return compute_daily_returns(curve)
+    curve = compute_daily_curve(books.times_ms, books.equity / UNITS, initial_cash, days)
+    return curve, compute_daily_returns(curve)
 
 
 def find_exits(books: Books) -> BoolArray:
@@ -146,14 +141,20 @@ def thin_curves(curves: Curves, points: int) -> Curves:
     return Curves(*(getattr(curves, one.name)[places] for one in fields(Curves)))
 
 
-def compute_monthly_returns(plan: Plan, books: Books, benchmark_equity: IntegerArray) -> tuple[MonthlyReturn, ...]:
-    """What each UTC month brought, the first and the last as far as they were traded, oldest first."""
+def compute_monthly_returns(plan: Plan, books: Books, benchmark_equity: FloatArray) -> tuple[MonthlyReturn, ...]:
+    """What each UTC month brought, the first and the last as far as they were traded, oldest first.
+
+    Args:
+        plan: How it was traded.
+        books: What it came to.
+        benchmark_equity: What buy-and-hold was worth at each cycle, quote units, shape (n_cycles,).
+    """
     days = find_utc_days(books.times_ms)
     months = np.arange(days.start, days.stop).astype("datetime64[D]").astype("datetime64[M]")
     ends = np.flatnonzero(np.append(months[1:] != months[:-1], True)) if len(days) else np.empty(0, dtype=np.int64)
     own, held = (
-        compute_daily_curve(books.times_ms, equity / UNITS, float(plan.initial_cash), days)[np.append(0, ends + 1)]
-        for equity in (books.equity, benchmark_equity)
+        compute_daily_curve(books.times_ms, equity, float(plan.initial_cash), days)[np.append(0, ends + 1)]
+        for equity in (books.equity / UNITS, benchmark_equity)
     )
     named = [str(months[end]).split("-") for end in ends]
     return tuple(
@@ -194,21 +195,6 @@ def compute_calibration(series: Sequence[Series], labels: Sequence[LabelArray]) 
         )
         for place in range(_BINS)
     )
-
-
-def spread_benchmark(books: Books, cash: Sequence[int], equities: Sequence[IntegerArray]) -> IntegerArray:
-    """What accounts that each hold one symbol were worth together at each cycle of the books.
-
-    Args:
-        books: The run whose cycles count.
-        cash: What each account was opened with, 1e-8 quote units.
-        equities: What each was worth after each cycle of its symbol, 1e-8 quote units.
-    """
-    total = np.zeros(len(books), dtype=np.int64)
-    for place, (opened, equity) in enumerate(zip(cash, equities, strict=True)):
-        seen = np.cumsum(books.series == place)
-        total += np.concatenate(([opened], equity))[seen]
-    return total
 
 
 def count_missing(open_time_ms: IntegerArray, interval_ms: int) -> int:

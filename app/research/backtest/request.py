@@ -47,6 +47,7 @@ _MODEL_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 _LONGEST_TEXT: Final = 1_000
 _LONGEST_NAME: Final = 64
 _MOST_PARAMETERS: Final = 20
+_MOST_PIECES: Final = 1_000
 
 
 class Driver(StrEnum):
@@ -57,20 +58,28 @@ class Driver(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class WalkForward:
-    """How the forest is trained on the way, so that no model sees a candle before it has spoken of it.
+class WalkForwardRule:
+    """How the forest is taught on the way, so that no model sees a candle before it has spoken of it.
+
+    What its parameters say is not here: how far it looks, what counts as a move and how its trees grow.
 
     Attributes:
-        train_bars: On how many candles before a piece its model is trained, of each symbol.
+        train_bars: How many candles before a piece teach it, of each symbol.
         step_bars: How many candles a piece has, which one model speaks of.
-        label_rule: The fields of `ml.labels.LabelRule`.
-        forest: The fields of `ml.forest.ForestRule` that are not left as they are.
+        embargo_bars: How many candles lie at least between the last label that teaches and the piece.
+        label_kind: What counts as BUY and SELL, as `ml.labels.LabelRule` has it.
+        volatility_multiple: The same.
+        class_weight: How much a class counts, as `ml.forest.ForestRule` has it.
+        calibration: How probabilities are made to come true; the same.
     """
 
     train_bars: int
     step_bars: int
-    label_rule: Mapping[str, Any]
-    forest: Mapping[str, Any] = field(default_factory=dict)
+    embargo_bars: int = 0
+    label_kind: str = "fixed"
+    volatility_multiple: float = 1.0
+    class_weight: str = "none"
+    calibration: str = "temperature"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +126,7 @@ class BacktestRequest:
     seed: int = 0
     driver: Driver = Driver.COMPILED
     model_id: str | None = None
-    walk_forward: WalkForward | None = None
+    walk_forward: WalkForwardRule | None = None
 
     def __post_init__(self) -> None:
         for name, (is_right, words) in self._rules().items():
@@ -179,8 +188,13 @@ class BacktestRequest:
                 "the id of a model, and left out where models are trained on the way",
             ),
             "walk_forward": (
-                walk is None or (walk.step_bars >= 1 and 1 <= walk.train_bars <= MAXIMUM_BARS),
-                "training on at least one candle, for at least one",
+                walk is None
+                or (0 <= walk.embargo_bars < walk.train_bars <= MAXIMUM_BARS and 1 <= walk.step_bars <= MAXIMUM_BARS),
+                "taught by more candles than lie between, for at least one",
+            ),
+            "step_bars": (
+                walk is None or walk.step_bars <= 0 or steps / walk.step_bars <= _MOST_PIECES,
+                f"so many that at most {_MOST_PIECES:,} models are taught",
             ),
             "models": (
                 self.is_learned == (self.strategy == FOREST),

@@ -12,6 +12,7 @@ from app.domain.instrument import Instrument
 from app.research.backtest.books import Books, BoolArray
 from app.research.backtest.request import BacktestRequest
 from app.risk.metrics import Performance
+from app.risk.significance import Significance
 from ml.bars import FloatArray, IntegerArray
 
 
@@ -118,8 +119,7 @@ class BacktestRun:
         closed_trades: How many of these closed a position or a part of one.
         performance: The numbers of `app.risk.metrics`.
         benchmark: Those of buy-and-hold with the same costs.
-        trials: How many different trials on this data set were counted when it was judged, this one included.
-        significance: Whether that may be luck; None where there are too few days to say.
+        significance: Whether that may be luck, by the trials that were counted when it was judged; None before that.
         costs: The run at 0, 1, 2 and 5 times its costs.
         monthly: What each month brought, oldest first.
         outcomes: How many cycles came to what, by their reason code, the most frequent first.
@@ -140,8 +140,7 @@ class BacktestRun:
     closed_trades: int
     performance: Performance
     benchmark: Performance
-    trials: int
-    significance: Mapping[str, object] | None
+    significance: Significance | None
     costs: tuple[CostCase, ...]
     monthly: tuple[MonthlyReturn, ...]
     outcomes: Mapping[str, int]
