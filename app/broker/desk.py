@@ -254,6 +254,7 @@ class Desk:
                 interval=None if candle is None else self.snapshot.interval,
                 candle_open_time=None if candle is None else candle.open_time,
                 exit=exit_,
+                reference=reference,
             )
         )
         self._note_fill(order, quantity, reason)
