@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
@@ -23,7 +23,9 @@ class BackendError(Exception):
     """The backend cannot be used; the message says what to do."""
 
 
-def run_calls(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], backend: str, rows: int) -> Iterator[T]:
+def run_calls(
+    function: Callable[..., T], calls: Sequence[tuple[Any, ...]], backend: str, rows: int
+) -> Generator[T, None, None]:
     """What `function` gives for each tuple of arguments, in their order, as soon as it is there.
 
     Args:
@@ -31,7 +33,7 @@ def run_calls(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], back
         calls: The arguments of each call.
         backend: `LOCAL`, or the address of a Dask scheduler such as "tcp://10.0.0.5:8786", whose workers need this
             version of Papertape and its libraries.
-        rows: How many rows the largest call is about.
+        rows: How many rows the largest call is about; all of them together where each is too small for threads.
 
     Raises:
         BackendError: Dask is not installed, or nobody answers at the address.

@@ -16,7 +16,7 @@ from app.domain.money import PPM, UNITS
 from app.domain.order import Side
 from app.domain.risk import SizingMethod, StopRule
 from app.domain.signal import Edge, Prediction, Signal
-from app.risk.protection import Distances, ProtectionRule, multiple_of, measure_distances
+from app.risk.protection import Distances, ProtectionRule, measure_distances, multiple_of
 from app.risk.sizing import (
     Basis,
     SizingRule,
