@@ -223,7 +223,7 @@ def make_backtest_request(
     own: Mapping[str, object],
     *,
     step_bars: int | None = None,
-    **fields: Any,  # noqa: ANN401
+    **asked: Any,  # noqa: ANN401
 ) -> BacktestRequest:
     """What a backtest is asked to be: everything that is left out is as the service trades.
 
@@ -232,7 +232,7 @@ def make_backtest_request(
         own: Settings of this backtest alone, by their names in small letters; those of `BACKTEST_SETTINGS`.
         step_bars: After how many candles a forest is trained anew; by default when a running service would, but not
             before a tenth of what it learns from.
-        fields: The fields of `BacktestRequest` that no setting names. Without symbols, an interval and a strategy it is
+        asked: The fields of `BacktestRequest` that no setting names. Without symbols, an interval and a strategy it is
             the forest on the service's market; without a model_id the forest is trained on the way.
 
     Raises:
@@ -246,7 +246,8 @@ def make_backtest_request(
     except ValidationError as error:
         words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
         raise InvalidInputError(f"{words}.", code="invalid_request") from None
-    fields = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST} | fields
+    defaults = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST}
+    fields: dict[str, Any] = {**defaults, **asked}
     values: dict[str, object] = {}
     if fields["strategy"] == FOREST and fields.get("model_id") is None:
         fields["walk_forward"] = _walk_forward_rule(chosen, fields["interval"], step_bars)
@@ -255,6 +256,7 @@ def make_backtest_request(
         rule = get_rule(fields["strategy"])
         fields["parameters"] = rule.check_values(values | dict(fields.get("parameters", {})))
     lookback = get_rule(fields["strategy"]).lookback(fields.get("parameters", {}))
+    fields.setdefault("window_bars", max(chosen.default_klines_limit, lookback))
     return BacktestRequest(
         initial_cash=chosen.initial_cash,
         gate=make_gate(chosen),
@@ -262,7 +264,7 @@ def make_backtest_request(
         sizing=make_sizing(chosen),
         limits=make_limits(chosen),
         protection=make_protection(chosen),
-        **({"window_bars": max(chosen.default_klines_limit, lookback)} | fields),
+        **fields,
     )
 
 

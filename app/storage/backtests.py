@@ -24,15 +24,13 @@ class StoredRun:
     """A run as it is kept.
 
     Attributes:
-        id: Its name.
-        key: What tells it from every other that would come out differently, 64 hexadecimal digits.
+        id: Its name, which tells it from every other that may come out differently.
         created_at: When it was computed.
         document: What it has to say, as JSON.
         arrays: Its books, the bytes of an `npz` file.
     """
 
     id: str
-    key: str
     created_at: datetime
     document: str
     arrays: bytes
@@ -80,21 +78,20 @@ class SqlBacktests:
         self._database = database
         self._clock = clock
 
-    async def save(self, run: StoredRun) -> str:
-        """Keep a run whole; returns its id, or that of the run with the same key where there is one already."""
-        row = {"id": run.id, "key": run.key, "created_at": run.created_at, "document": run.document}
+    async def save(self, run: StoredRun) -> None:
+        """Keep a run whole, unless it is there already."""
+        row = {name: getattr(run, name) for name in StoredRun.__dataclass_fields__}
 
-        def work(connection: Connection) -> str:
+        def work(connection: Connection) -> None:
             insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(backtest_runs)
-            statement = insert.on_conflict_do_nothing(index_elements=[backtest_runs.c.key])
-            connection.execute(statement, {**row, "arrays": run.arrays})
-            return _find(connection, run.key) or run.id
+            connection.execute(insert.on_conflict_do_nothing(), row)
 
-        return await self._database.write(work)
+        await self._database.write(work)
 
-    async def find(self, key: str) -> str | None:
-        """The id of the run with this key; None without one."""
-        return await self._database.read(lambda connection: _find(connection, key))
+    async def exists(self, run_id: str) -> bool:
+        """Whether a run is kept."""
+        statement = select(backtest_runs.c.number).where(backtest_runs.c.id == run_id)
+        return await self._database.read(lambda connection: connection.execute(statement).scalar()) is not None
 
     async def load(self, run_id: str) -> StoredRun:
         """One run, whole; raises `NotFoundError` (`backtest_not_found`)."""
@@ -177,11 +174,6 @@ class SqlBacktests:
         found = await self._database.read(lambda connection: connection.execute(statement).scalars().all())
         known = [ratio for ratio in found if ratio is not None]
         return TrialCount(len(found), float(np.var(known, ddof=1)) if len(known) > 1 else None)
-
-
-def _find(connection: Connection, key: str) -> str | None:
-    found: str | None = connection.execute(select(backtest_runs.c.id).where(backtest_runs.c.key == key)).scalar()
-    return found
 
 
 def _enclose(symbols: Sequence[str]) -> str:

@@ -325,13 +325,12 @@ event_log = Table(
 )
 
 # Backtests, whole or not at all: a small document and the arrays of its books. A run may be deleted, never changed.
-# `key` tells the request, its candles, the models and the code from all others, so that each is computed once.
+# `id` is made of the request, its candles and the code's version, so that each is computed once.
 backtest_runs = Table(
     "backtest_runs",
     metadata,
     Column("number", RowNumber, primary_key=True),
     Column("id", String(64), nullable=False, unique=True),
-    Column("key", String(64), nullable=False, unique=True),
     Column("created_at", UtcDateTime, nullable=False),
     Column("document", PackedText, nullable=False),
     Column("arrays", LargeBinary, nullable=False),

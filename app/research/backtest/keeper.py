@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import hashlib
 import math
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
-from app import errors
+import numpy as np
+
+from app import __version__, errors
 from app.domain.instrument import Instrument
 from app.domain.ports import Clock, MarketData, Page
 from app.domain.record import canonical, digest, from_microseconds, to_plain
@@ -60,8 +62,6 @@ class BacktestKeeper:
         backtests: Where runs and trials are kept.
         clock: Stamps runs.
         models: The folder of bundles.
-        code_version: The version of the code that computes.
-        new_id: Gives each run its id.
     """
 
     def __init__(
@@ -71,16 +71,12 @@ class BacktestKeeper:
         backtests: SqlBacktests,
         clock: Clock,
         models: Path,
-        code_version: str,
-        new_id: Callable[[], str],
     ) -> None:
         self._market = market
         self._history = history
         self._backtests = backtests
         self._clock = clock
         self._models = models
-        self._code_version = code_version
-        self._new_id = new_id
 
     async def run(
         self, request: BacktestRequest, on_progress: OnProgress, candles: Candles | None = None
@@ -102,17 +98,17 @@ class BacktestKeeper:
         """
         if candles is None:
             candles = await self._load(request, lambda share, words: on_progress(share * _FETCHED, words))
-        data = await asyncio.to_thread(_describe, request, candles, await self._find_instruments(request), self._source(request))
-        key = _name(request, data, self._code_version)
-        known = await self._backtests.find(key)
-        if known is None:
-            task = Task(self._new_id(), self._clock.now(), self._code_version, request, data)
+        instruments = await self._find_instruments(request)
+        data = await asyncio.to_thread(_describe, request, candles, instruments, self._source(request))
+        run_id = name_run(request, data)
+        if not await self._backtests.exists(run_id):
+            task = Task(run_id, self._clock.now(), __version__, request, data)
             document, arrays = await self._compute(
                 task, candles, lambda share, words: on_progress(_FETCHED + share * (_COMPUTED - _FETCHED), words)
             )
-            known = await self._keep(key, document, arrays)
+            await self._keep(document, arrays)
         on_progress(1.0, "Done.")
-        return await self.load(known)
+        return await self.load(run_id)
 
     async def load(self, run_id: str) -> BacktestResult:
         """One run with its books, judged by all that was tried until now; raises NotFoundError `backtest_not_found`."""
@@ -171,15 +167,15 @@ class BacktestKeeper:
                 code="backtest_failed",
             ) from error
 
-    async def _keep(self, key: str, document: str, arrays: bytes) -> str:
-        """Keep what was tried, judge the run by all that was, and keep it; returns its id."""
+    async def _keep(self, document: str, arrays: bytes) -> None:
+        """Keep what was tried for good, judge the run by all that was, and keep it."""
         result = await asyncio.to_thread(read_result, document, arrays)
         run = result.run
         sharpe = run.performance.sharpe
         daily = None if sharpe is None else sharpe / math.sqrt(DAYS_PER_YEAR)
         await self._backtests.record_trials([Trial(find_data_set(run), name_trial(run.request), daily)])
         run = await self._judge(result)
-        return await self._backtests.save(StoredRun(run.id, key, run.created_at, write_run(run), arrays))
+        await self._backtests.save(StoredRun(run.id, run.created_at, write_run(run), arrays))
 
     async def _judge(self, result: BacktestResult) -> BacktestRun:
         run = result.run
@@ -232,9 +228,19 @@ def _describe(
     return BacktestData(source, request.interval, compute_candle_hash(candles.history), tuple(series))
 
 
-def _name(request: BacktestRequest, data: BacktestData, code_version: str) -> str:
-    """What tells a run from every other that may come out differently, 64 hexadecimal digits."""
-    return digest(canonical({"request": request.to_document(), "data": to_plain(data), "code": code_version}))
+def compute_candle_hash(history: Mapping[str, Bars]) -> str:
+    found = hashlib.sha256()
+    for symbol in sorted(history):
+        found.update(symbol.encode())
+        for name in Bars.__dataclass_fields__:
+            found.update(np.ascontiguousarray(getattr(history[symbol], name)).tobytes())
+    return found.hexdigest()
+
+
+def name_run(request: BacktestRequest, data: BacktestData) -> str:
+    """The id of a run, which tells it from every other that may come out differently: 32 hexadecimal digits."""
+    document = {"request": request.to_document(), "data": to_plain(data), "code": __version__}
+    return digest(canonical(document))[:32]
 
 
 def _write_task(folder: Path, task: Task, history: Mapping[str, Bars]) -> None:

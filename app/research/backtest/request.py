@@ -200,6 +200,7 @@ class BacktestRequest:
                 self.is_learned == (self.strategy == FOREST),
                 f"named by model_id or trained on the way for {FOREST}, and for nothing else",
             ),
+            "parameters of a model": (self.model_id is None or not self.parameters, "none: it was taught by its own"),
         }
 
 

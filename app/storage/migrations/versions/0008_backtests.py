@@ -18,13 +18,11 @@ def upgrade() -> None:
         "backtest_runs",
         sa.Column("number", RowNumber, nullable=False),
         sa.Column("id", sa.String(64), nullable=False),
-        sa.Column("key", sa.String(64), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
         sa.Column("document", PackedText(), nullable=False),
         sa.Column("arrays", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_backtest_runs")),
         sa.UniqueConstraint("id", name=op.f("uq_backtest_runs_id")),
-        sa.UniqueConstraint("key", name=op.f("uq_backtest_runs_key")),
         sqlite_autoincrement=True,
     )
     op.create_table(
