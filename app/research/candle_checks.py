@@ -140,8 +140,8 @@ def check_rows(rows: CandleRows, interval: Interval, now: datetime, *, drop_bad_
     }
     faults = _name_first(is_misplaced | _judge_values(rows.bars))
     _mark_order(times, faults)
-    is_present = faults == _FINE if drop_bad_rows else ~np.any(list(is_misplaced.values()), axis=0)
-    present = np.flatnonzero(is_present)
+    stays = (faults == _FINE) | (faults == _CODES.index(OUT_OF_ORDER))
+    present = np.flatnonzero(stays if drop_bad_rows else ~np.any(list(is_misplaced.values()), axis=0))
     opened, first = np.unique(times[present], return_index=True)
     missing = np.diff(opened) // step - 1
     is_gap = missing > 0
@@ -153,7 +153,7 @@ def _judge_values(bars: Bars) -> dict[str, BooleanArray]:
     prices = (bars.open, bars.high, bars.low, bars.close)
     lowest, highest = np.minimum.reduce(prices), np.maximum.reduce(prices)  # NaN where one of them is
     return {
-        "candle_not_finite": ~np.isfinite(lowest + highest + bars.volume),
+        "candle_not_finite": ~(np.isfinite(lowest) & np.isfinite(highest) & np.isfinite(bars.volume)),
         "candle_not_positive": lowest <= 0,
         "candle_volume_negative": bars.volume < 0,
         "candle_out_of_range": (highest > float(MAXIMUM_PRICE)) | (bars.volume > float(MAXIMUM_VOLUME)),

@@ -76,7 +76,7 @@ def read_candles(
     findings = check_rows(rows, interval, now, drop_bad_rows=drop_bad_rows)
     counts = findings.count()
     allowed = {code for code in counts if (allow_gaps if code == GAP else drop_bad_rows and code != OUT_OF_ORDER)}
-    if counts.keys() - allowed:
+    if counts.keys() - allowed or not findings.good.any():
         raise _refuse(path, findings, counts)
     bars = rows.bars
     if not findings.good.all():
@@ -87,18 +87,19 @@ def read_candles(
 def _choose_interval(path: Path, asked: Interval | None, found_ms: int | None) -> Interval:
     by_length = {interval.milliseconds: interval for interval in Interval}
     found = by_length.get(found_ms or 0)
-    apart = f"mostly {found or f'{found_ms / 1_000:g} seconds'} apart" if found_ms else "fewer than two"
+    apart = f"are mostly {found or f'{found_ms / 1_000:g} seconds'} apart" if found_ms else "are too few to tell"
+    context = {"file": path.name, "distance_ms": found_ms, "interval": asked and asked.value}
     if asked is None and found is None:
         raise InvalidInputError(
-            f"The candles of {path.name} are {apart}, which is no interval; say which of {', '.join(Interval)} it is.",
+            f"The candles of {path.name} {apart}; say which interval it is: {', '.join(Interval)}.",
             code="interval_unknown",
-            context={"file": path.name, "distance_ms": found_ms},
+            context=context,
         )
     if asked is not None and found_ms and found is not asked:
         raise InvalidInputError(
-            f"The candles of {path.name} are {apart}, not {asked}; ask for what they are.",
+            f"The candles of {path.name} {apart}, not {asked}; ask for what they are.",
             code="interval_mismatch",
-            context={"file": path.name, "distance_ms": found_ms, "interval": asked.value},
+            context=context,
         )
     return asked or by_length[found_ms or 0]
 

@@ -6,6 +6,7 @@ import gzip
 import lzma
 import zipfile
 import zlib
+from codecs import BOM_UTF8
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ import pyarrow as pa
 from pyarrow import csv, ipc, parquet
 
 from app.errors import InvalidInputError
-from app.research.candle_checks import CandleRows
+from app.research.candle_checks import NO_TIME, CandleRows
 from app.research.candle_values import is_read, read_numbers, read_times
 from ml.bars import Bars
 
@@ -39,6 +40,7 @@ _LONGEST_HEADER = 4_096
 _BLOCK_BYTES = 4 * 2**20
 _BATCH_ROWS = 100_000
 _MOST_BROKEN_ROWS = 10_000
+_ASCII = bytes(range(128)) + b"?" * 128
 _PADDING = " \t\r\n\"'"
 _DAMAGES = (
     *(OSError, ValueError, EOFError, KeyError, RuntimeError, MemoryError),
@@ -74,11 +76,16 @@ def read_rows(path: Path) -> CandleRows:
         raise _refusal("file_unreadable", f"{path.name} cannot be read ({reason}).", path) from error
     if not len(rows.bars):
         raise _refusal("file_empty", f"{path.name} has no candles.", path)
+    if (rows.bars.open_time_ms == NO_TIME).all():
+        raise _refusal("columns_unknown", f"{path.name} has no time in ISO 8601 or in numbers since 1970.", path)
     return rows
 
 
 class _Limited:
-    """A file for pyarrow that ends with an error where it is too large, however small it is when compressed."""
+    """A file for pyarrow that ends with an error where it is too large, however small it is when compressed.
+
+    Nothing that is read of candles has other letters than ASCII has, and pyarrow forgets a broken row with one.
+    """
 
     closed = False
 
@@ -93,7 +100,7 @@ class _Limited:
         self._left -= len(data)
         if self._left < 0:
             raise _too_large(self._path)
-        return data
+        return data if data.isascii() else data.translate(_ASCII)
 
     def close(self) -> None:
         """Whoever opened the file closes it."""
@@ -115,7 +122,7 @@ def _read_text(path: Path) -> CandleRows:
         if not (file.read(1) if has_header else header):
             raise _refusal("file_empty", f"{path.name} has no candles.", path)
         places = _find_columns(names, path) if has_header else _find_dump_columns(names, path)
-        file.seek(0)
+        file.seek(len(BOM_UTF8) if header.startswith(BOM_UTF8) else 0)
         reader = csv.open_csv(
             pa.PythonFile(_Limited(file, path), "r"),
             csv.ReadOptions(

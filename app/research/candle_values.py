@@ -20,6 +20,8 @@ _LAST_MILLISECOND = 253_402_300_799_999  # of the year 9999
 _PADDING = " \t\"'"
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 _WHOLE_NUMBER = re.compile(r"\d{1,18}", re.ASCII)
+_LEAST_MILLISECONDS, _LEAST_MICROSECONDS, _LEAST_NANOSECONDS = 10**11, 10**14, 10**17
+"""A count since 1970 below the first is of seconds. In its own unit each is a day in March 1973."""
 _UNITS = {"s": (1_000, 1), "ms": (1, 1), "us": (1, 1_000), "ns": (1, 1_000_000)}
 
 
@@ -80,14 +82,15 @@ def _read_number(text: str | None) -> float:
 
 
 def _read_time(text: str | None) -> int:
-    """A whole number as it is, a moment in microseconds."""
+    """A whole number as it is, a moment in microseconds where such a count is told from others."""
     try:
         if text and _WHOLE_NUMBER.fullmatch(text):
             return int(text)
         moment = datetime.fromisoformat(text or "")
     except ValueError:
         return NO_TIME
-    return ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+    count = ((moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH) // _MICROSECOND
+    return count if _LEAST_MICROSECONDS <= count < _LEAST_NANOSECONDS else NO_TIME
 
 
 def _count_milliseconds_of_floats(counts: FloatArray) -> IntegerArray:
@@ -98,8 +101,8 @@ def _count_milliseconds_of_floats(counts: FloatArray) -> IntegerArray:
 
 def _count_milliseconds(counts: IntegerArray) -> IntegerArray:
     """Milliseconds since the epoch of counts of whichever unit."""
-    multipliers = np.where(counts < 10**11, 1_000, 1)
-    divisors = np.select([counts < 10**14, counts < 10**17], [1, 1_000], 1_000_000)
+    multipliers = np.where(counts < _LEAST_MILLISECONDS, 1_000, 1)
+    divisors = np.select([counts < _LEAST_MICROSECONDS, counts < _LEAST_NANOSECONDS], [1, 1_000], 1_000_000)
     return _to_milliseconds(counts, multipliers, divisors)
 
 
