@@ -16,7 +16,7 @@ import numpy as np
 
 from app import __version__, errors
 from app.domain.instrument import Instrument
-from app.domain.ports import Clock, MarketData, Page
+from app.domain.ports import EVERYTHING, Clock, MarketData, Page, Selection
 from app.domain.record import canonical, digest, from_microseconds, to_plain
 from app.errors import InvalidInputError, ServiceError
 from app.research.backtest.computing import Task
@@ -112,13 +112,19 @@ class BacktestKeeper:
 
     async def load(self, run_id: str) -> BacktestResult:
         """One run with its books, judged by all that was tried until now; raises NotFoundError `backtest_not_found`."""
-        stored = await self._backtests.load(run_id)
-        result = await asyncio.to_thread(read_result, stored.document, stored.arrays)
+        result = await self.load_as_kept(run_id)
         return replace(result, run=await self._judge(result))
 
-    async def list(self, limit: int, cursor: str | None = None) -> Page[BacktestRun]:
+    async def load_as_kept(self, run_id: str) -> BacktestResult:
+        """One run with its books, as it was judged when it was computed; raises as `load`."""
+        stored = await self._backtests.load(run_id)
+        return await asyncio.to_thread(read_result, stored.document, stored.arrays)
+
+    async def list(
+        self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
+    ) -> Page[BacktestRun]:
         """The newest runs, newest first, each as it was judged when it was computed; raises as `SqlBacktests.list`."""
-        page = await self._backtests.list(limit, cursor)
+        page = await self._backtests.list(limit, cursor, wanted, strategy)
         return Page(tuple(await asyncio.to_thread(lambda: [read_run(one) for one in page.items])), page.next_cursor)
 
     async def delete(self, run_id: str) -> None:
@@ -175,7 +181,9 @@ class BacktestKeeper:
         daily = None if sharpe is None else sharpe / math.sqrt(DAYS_PER_YEAR)
         await self._backtests.record_trials([Trial(find_data_set(run), name_trial(run.request), daily)])
         run = await self._judge(result)
-        await self._backtests.save(StoredRun(run.id, run.created_at, write_run(run), arrays))
+        asked = run.request
+        kept = StoredRun(run.id, run.created_at, asked.symbols, asked.strategy, write_run(run), arrays)
+        await self._backtests.save(kept)
 
     async def _judge(self, result: BacktestResult) -> BacktestRun:
         run = result.run
