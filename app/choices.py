@@ -20,7 +20,7 @@ from app.errors import ConflictError, InvalidInputError, NotReadyError, Upstream
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
-from app.research.backtest.request import FOREST, BacktestRequest, WalkForwardRule
+from app.research.backtest.request import BacktestRequest, WalkForwardRule
 from app.research.model_keeper import ModelSpec
 from app.research.replay import Rules
 from app.risk.limits import LimitRules
@@ -29,6 +29,7 @@ from app.risk.sizing import SizingRule
 from app.setting_kinds import MarketSource
 from app.settings import Settings
 from app.storage.waits import SqlWaits
+from app.strategies.forest import FOREST
 from app.strategies.registry import get_rule
 from ml.labels import LabelRule
 
@@ -246,17 +247,16 @@ def make_backtest_request(
     except ValidationError as error:
         words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
         raise InvalidInputError(f"{words}.", code="invalid_request") from None
-    defaults = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST}
+    defaults = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST.name}
     fields: dict[str, Any] = {**defaults, **asked}
-    values: dict[str, object] = {}
-    if fields["strategy"] == FOREST and fields.get("model_id") is None:
+    rule, values = get_rule(fields["strategy"]), dict(fields.get("parameters", {}))
+    if rule is FOREST and fields.get("model_id") is None:
         fields["walk_forward"] = _walk_forward_rule(chosen, fields["interval"], step_bars)
-        values = {"horizon_bars": chosen.model_horizon_bars, "threshold_percent": chosen.model_threshold_percent}
-    if fields.get("model_id") is None:
-        rule = get_rule(fields["strategy"])
-        fields["parameters"] = rule.check_values(values | dict(fields.get("parameters", {})))
-    lookback = get_rule(fields["strategy"]).lookback(fields.get("parameters", {}))
-    fields.setdefault("window_bars", max(chosen.default_klines_limit, lookback))
+        usual = {"horizon_bars": chosen.model_horizon_bars, "threshold_percent": chosen.model_threshold_percent}
+        values = usual | values
+    if rule is not FOREST or fields.get("model_id") is None:
+        fields["parameters"] = values = rule.check_values(values)
+    fields.setdefault("window_bars", max(chosen.default_klines_limit, rule.lookback(values)))
     return BacktestRequest(
         initial_cash=chosen.initial_cash,
         gate=make_gate(chosen),

@@ -9,6 +9,7 @@ suite compares both.
 from __future__ import annotations
 
 import asyncio
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -31,6 +32,7 @@ from app.engine.memory_ledger import MemoryLedger
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import ServiceError
 from app.research.backtest.books import FIRST_REFUSAL, ORIGINS, OUTCOMES, Books, Fills
+from app.research.backtest.kernel.layout import CONFIDENT
 from app.research.backtest.plan import Plan, Series
 from app.research.backtest.stage import SOURCE, Script, Stage, write_script
 from app.risk.limit_rules import loss_ppm
@@ -47,7 +49,6 @@ _CODES: Final = {code: place for place, code in enumerate(OUTCOMES)}
 _BY_ORIGIN: Final = {origin: place for place, origin in enumerate(ORIGINS)}
 _ALREADY_IN_POSITION: Final = _CODES["already_in_position"]
 _NO_POSITION: Final = _CODES["no_position"]
-_CONFIDENT: Final = 0
 _TELL_EVERY: Final = 10_000
 
 
@@ -125,20 +126,22 @@ class _Run:
     def _pass_by(self, start: int, end: int) -> int:
         """Pass the cycles by that change nothing; the first that the engine has to run, or `end`."""
         script, standing = self._script, self._ledger.standing
-        quiet = _QuietAccount(standing, self._deepest_ppm)
+        quiet = _QuietAccount(script, self._symbols, standing, self._deepest_ppm)
         resting = {order.symbol for order in standing.orders}
-        for cycle in range(start, end):
+        cycle = start
+        while cycle < end:
+            busy = script.busy[bisect_left(script.busy, cycle)] if not resting else cycle
+            stop = quiet.pass_by(cycle, min(busy, end), self._equity)
+            self._outcomes += script.verdicts[cycle:stop]
+            cycle = stop
+            if cycle < min(busy, end) or cycle == end:
+                break
             symbol = self._symbols[script.series[cycle]]
-            outcome = script.verdicts[cycle]
-            if outcome < FIRST_REFUSAL:
-                found = None if symbol in resting else self._find_outcome(cycle, standing.portfolio.quantity(symbol))
-                if found is None or not quiet.pass_by(symbol, script.quotes[cycle], script.times_ms[cycle]):
-                    break
-                outcome = found
+            outcome = None if symbol in resting else self._find_outcome(cycle, standing.portfolio.quantity(symbol))
+            if outcome is None or quiet.pass_by(cycle, cycle + 1, self._equity) == cycle:
+                break
             self._outcomes.append(outcome)
-            self._equity.append(quiet.equity)
-        else:
-            cycle = end
+            cycle += 1
         self._held += [bool(standing.portfolio.positions)] * (cycle - start)
         self._ledger.standing = quiet.leave(standing)
         return cycle
@@ -146,7 +149,7 @@ class _Run:
     def _find_outcome(self, cycle: int, held: int) -> int | None:
         """What comes of a cycle that changes nothing; None where it may change something."""
         verdict, side = self._script.verdicts[cycle], self._script.sides[cycle]
-        if verdict != _CONFIDENT:
+        if verdict != CONFIDENT:
             return verdict
         if held:
             return _ALREADY_IN_POSITION if (held > 0) == (side > 0) else None
@@ -173,8 +176,10 @@ class _Run:
 class _QuietAccount:
     """An account that nothing happens to but new prices, with the rules of `Snapshot`."""
 
-    def __init__(self, standing: Standing, deepest_ppm: int) -> None:
+    def __init__(self, script: Script, symbols: Sequence[str], standing: Standing, deepest_ppm: int) -> None:
         snapshot = standing.snapshot
+        self._script = script
+        self._symbols = symbols
         self._holdings = {symbol: snapshot.portfolio.holding(symbol) for symbol in snapshot.portfolio.symbols()}
         self._snapshot = snapshot
         self._marks = dict(snapshot.marks)
@@ -183,23 +188,53 @@ class _QuietAccount:
         self._day_ends = (_milliseconds(snapshot.at) // _DAY_MS + 1) * _DAY_MS
         self._day_equity: int | None = None
         self._last_ms: int | None = None
-        self.equity = snapshot.equity
+        self._now_equity = snapshot.equity
 
-    def pass_by(self, symbol: str, quote: int, now_ms: int) -> bool:
-        """Let a cycle pass; False, and nothing is changed, where the account is due a halt at its quote."""
-        equity = self.equity
-        if (held := self._holdings.get(symbol)) is not None:
-            equity += worth(held, quote) - worth(held, self._marks[symbol])
-            if self._deepest_ppm and equity < self._peak and loss_ppm(self._peak, equity) >= self._deepest_ppm:
-                return False
-            self._marks[symbol] = quote
-        if now_ms >= self._day_ends:
-            self._day_equity = self.equity
-            self._day_ends = (now_ms // _DAY_MS + 1) * _DAY_MS
-        self._last_ms = now_ms
-        self.equity = equity
-        self._peak = max(self._peak, equity)
-        return True
+    def pass_by(self, start: int, stop: int, equities: list[int]) -> int:
+        """Let cycles pass, and note the equity after each; the first that the account is due a halt in, or `stop`."""
+        if not self._holdings:
+            self._pass_time(start, stop)
+            equities += [self._now_equity] * (stop - start)
+            return stop
+        script, equity = self._script, self._now_equity
+        for cycle in range(start, stop):
+            if script.verdicts[cycle] < FIRST_REFUSAL:
+                quote, symbol, now_ms = (
+                    script.quotes[cycle],
+                    self._symbols[script.series[cycle]],
+                    script.times_ms[cycle],
+                )
+                held, before = self._holdings.get(symbol, 0), equity
+                if held:
+                    equity += worth(held, quote) - worth(held, self._marks[symbol])
+                    if self._is_due_halt(equity):
+                        return cycle
+                    self._marks[symbol] = quote
+                if now_ms >= self._day_ends:
+                    self._end_day(before, now_ms)
+                self._last_ms, self._now_equity = now_ms, equity
+                self._peak = max(self._peak, equity)
+            equities.append(equity)
+        return stop
+
+    def _pass_time(self, start: int, stop: int) -> None:
+        """Let cycles pass in which nothing is held: all that changes is the day."""
+        script = self._script
+        seen = (cycle for cycle in range(stop - 1, start - 1, -1) if script.verdicts[cycle] < FIRST_REFUSAL)
+        last = next(seen, None)
+        if last is None:
+            return
+        self._last_ms = script.times_ms[last]
+        if self._last_ms >= self._day_ends:
+            self._end_day(self._now_equity, self._last_ms)
+
+    def _is_due_halt(self, equity: int) -> bool:
+        deepest = self._deepest_ppm
+        return deepest > 0 and equity < self._peak and loss_ppm(self._peak, equity) >= deepest
+
+    def _end_day(self, equity: int, now_ms: int) -> None:
+        self._day_equity = equity
+        self._day_ends = (now_ms // _DAY_MS + 1) * _DAY_MS
 
     def leave(self, standing: Standing) -> Standing:
         """Where the account stands after the cycles that passed."""
@@ -211,7 +246,7 @@ class _QuietAccount:
             snapshot=Snapshot(
                 at=_EPOCH + self._last_ms * _MILLISECOND,
                 portfolio=before.portfolio,
-                equity=self.equity,
+                equity=self._now_equity,
                 peak_equity=self._peak,
                 day_equity=before.day_equity if self._day_equity is None else self._day_equity,
                 marks=self._marks,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Final
 
@@ -38,44 +38,60 @@ NO_LIMITS: Final = LimitRules(
 """Limits that nothing meets."""
 
 
-def run_holding(
-    plan: Plan, series: Sequence[Series], start_ms: int, books: Books
-) -> tuple[IntegerArray, AccountHistory]:
-    """What equal shares of all symbols, bought at the first open and kept, came to at each cycle of `books`.
+@dataclass(frozen=True, slots=True, eq=False)
+class Holding:
+    """What became of equal shares of all symbols, each an account of its own that bought at the first open.
+
+    Attributes:
+        plans: How each share was traded.
+        books: What it came to.
+    """
+
+    plans: Sequence[Plan]
+    books: Sequence[Books]
+
+    def measure(self, cycles: Books) -> tuple[IntegerArray, AccountHistory]:
+        """What all were worth together at each cycle of another run of the same markets.
+
+        Returns:
+            The equity in 1e-8 quote units, shape (n_cycles,), and what `app.risk.metrics` measures.
+        """
+        equity = np.zeros(len(cycles), dtype=np.int64)
+        holds = np.zeros(len(cycles), dtype=np.bool_)
+        for place, (plan, own) in enumerate(zip(self.plans, self.books, strict=True)):
+            seen = np.cumsum(cycles.series == place)
+            equity += np.append(to_units(plan.initial_cash), own.equity)[seen]
+            holds |= np.append(False, own.held)[seen]
+        parts = [to_history(plan, own) for plan, own in zip(self.plans, self.books, strict=True)]
+        return equity, AccountHistory(
+            initial_cash=sum(part.initial_cash for part in parts),
+            times_ms=cycles.times_ms,
+            equity=equity / UNITS,
+            held=holds,
+            notionals=np.concatenate([part.notionals for part in parts]),
+            fees=np.concatenate([part.fees for part in parts]),
+            slippages=np.concatenate([part.slippages for part in parts]),
+            profits=np.concatenate([part.profits for part in parts]),
+        )
+
+
+def run_holding(plan: Plan, series: Sequence[Series], start_ms: int) -> Holding:
+    """Buy an equal share of every symbol at the first open, and keep it.
 
     Args:
         plan: How the backtest trades: its cash is divided and its costs are paid, its limits are not kept to.
         series: The markets.
         start_ms: When trading begins, milliseconds since the epoch.
-        books: The backtest, from its first cycle on that counts.
-
-    Returns:
-        The equity in 1e-8 quote units, shape (n_cycles,), and what `app.risk.metrics` measures.
     """
     whole = to_units(plan.initial_cash)
     shares = [whole // len(series)] * len(series)
     shares[0] += whole - sum(shares)
-    equity = np.zeros(len(books), dtype=np.int64)
-    holds = np.zeros(len(books), dtype=np.bool_)
-    parts = []
-    for place, (one, cash) in enumerate(zip(series, shares, strict=True)):
-        kept = _keep_all_in(plan, cash)
+    plans = [_keep_all_in(plan, cash) for cash in shares]
+    books = []
+    for own, one in zip(plans, series, strict=True):
         bought = replace(one, signals=silence(_buy(one.bars), one.bars, start_ms, latency_bars=0))
-        own = drop_warm_up(run_compiled(kept, [bought]), start_ms)
-        seen = np.cumsum(books.series == place)
-        equity += np.append(cash, own.equity)[seen]
-        holds |= np.append(False, own.held)[seen]
-        parts.append(to_history(kept, own))
-    return equity, AccountHistory(
-        initial_cash=float(plan.initial_cash),
-        times_ms=books.times_ms,
-        equity=equity / UNITS,
-        held=holds,
-        notionals=np.concatenate([part.notionals for part in parts]),
-        fees=np.concatenate([part.fees for part in parts]),
-        slippages=np.concatenate([part.slippages for part in parts]),
-        profits=np.concatenate([part.profits for part in parts]),
-    )
+        books.append(drop_warm_up(run_compiled(own, [bought]), start_ms))
+    return Holding(plans, books)
 
 
 def _keep_all_in(plan: Plan, cash: int) -> Plan:

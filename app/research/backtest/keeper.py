@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import math
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -17,11 +17,11 @@ import numpy as np
 from app import __version__, errors
 from app.domain.instrument import Instrument
 from app.domain.ports import EVERYTHING, Clock, MarketData, Page, Selection
-from app.domain.record import canonical, digest, from_microseconds, to_plain
+from app.domain.record import canonical, digest, from_microseconds, microseconds, to_plain
 from app.errors import InvalidInputError, ServiceError
 from app.research.backtest.computing import Task
 from app.research.backtest.measuring import compute_daily, count_missing
-from app.research.backtest.request import STORE, BacktestRequest
+from app.research.backtest.request import LEAST_BARS, STORE, BacktestRequest
 from app.research.backtest.result import BacktestData, BacktestResult, BacktestRun, SeriesData
 from app.research.backtest.speaking import count_warm_up_bars
 from app.research.backtest.stored import read_result, read_run, write_run
@@ -31,7 +31,7 @@ from app.research.history import HistoryKeeper
 from app.risk.metrics import DAYS_PER_YEAR
 from app.risk.significance import judge_significance
 from app.storage.backtests import DataSet, SqlBacktests, StoredRun, Trial
-from ml.bars import Bars, save_bars
+from ml.bars import Bars, compute_candle_hash, save_bars
 
 FILE: Final = "file"
 """The source that all files are."""
@@ -88,7 +88,7 @@ class BacktestKeeper:
         Args:
             request: What is asked for.
             on_progress: Hears how far the work is.
-            candles: Those of the request's file; from the store they are loaded.
+            candles: Those of the request's file, from as far back as there are; from the store they are loaded.
 
         Raises:
             InvalidInputError: It cannot be run; the code says why (`no_candles`, `model_saw_candles` ...).
@@ -98,6 +98,7 @@ class BacktestKeeper:
         """
         if candles is None:
             candles = await self._load(request, lambda share, words: on_progress(share * _FETCHED, words))
+        candles = replace(candles, history=_cut(request, candles.history))
         instruments = await self._find_instruments(request)
         data = await asyncio.to_thread(_describe, request, candles, instruments, self._source(request))
         run_id = name_run(request, data)
@@ -138,7 +139,7 @@ class BacktestKeeper:
         """The candles of the store, with those before the first moment that the strategy needs."""
         if request.source != STORE:
             raise InvalidInputError("The candles of a file must be read first.", code="candles_missing")
-        since = request.since - count_warm_up_bars(request) * request.interval.duration
+        since = _find_first_moment(request)
         history = {}
         for place, symbol in enumerate(request.symbols):
 
@@ -211,17 +212,36 @@ def name_trial(request: BacktestRequest) -> str:
     return digest(canonical({name: value for name, value in document.items() if name not in _NOT_OF_A_TRIAL}))
 
 
+def _find_first_moment(request: BacktestRequest) -> datetime:
+    """When the first candle opens that a strategy needs."""
+    return request.since - count_warm_up_bars(request) * request.interval.duration
+
+
+def _cut(request: BacktestRequest, history: Mapping[str, Bars]) -> dict[str, Bars]:
+    """The candles of a request's symbols and span, in its order; raises InvalidInputError `no_candles`."""
+    edges = [microseconds(one) // 1_000 for one in (_find_first_moment(request), request.until)]
+    found = {}
+    for symbol in request.symbols:
+        bars = history.get(symbol, Bars.from_rows([]))
+        first, last = np.searchsorted(bars.open_time_ms, edges)
+        bars = bars[int(first) : int(last)]
+        if len(bars) < LEAST_BARS or bars.open_time_ms[-1] < microseconds(request.since) // 1_000:
+            raise InvalidInputError(
+                f"There are no {request.interval} candles of {symbol} from {request.since:%Y-%m-%d %H:%M} on.",
+                code="no_candles",
+                context={"symbol": symbol},
+            )
+        found[symbol] = bars
+    return found
+
+
 def _describe(
     request: BacktestRequest, candles: Candles, instruments: Mapping[str, Instrument], source: str
 ) -> BacktestData:
     step = request.interval.milliseconds
     series = []
     for symbol in request.symbols:
-        bars = candles.history.get(symbol)
-        if bars is None or len(bars) < 2:
-            raise InvalidInputError(
-                f"There are no candles of {symbol} and {request.interval} in this span.", code="no_candles"
-            )
+        bars = candles.history[symbol]
         series.append(
             SeriesData(
                 symbol=symbol,
@@ -229,20 +249,12 @@ def _describe(
                 last=from_microseconds(int(bars.open_time_ms[-1]) * 1_000),
                 bars=len(bars),
                 missing=count_missing(bars.open_time_ms, step),
+                candle_hash=compute_candle_hash(bars, symbol, request.interval.value),
                 refused_rows=candles.refused_rows.get(symbol, 0),
                 instrument=instruments[symbol],
             )
         )
-    return BacktestData(source, request.interval, compute_candle_hash(candles.history), tuple(series))
-
-
-def compute_candle_hash(history: Mapping[str, Bars]) -> str:
-    found = hashlib.sha256()
-    for symbol in sorted(history):
-        found.update(symbol.encode())
-        for name in Bars.__dataclass_fields__:
-            found.update(np.ascontiguousarray(getattr(history[symbol], name)).tobytes())
-    return found.hexdigest()
+    return BacktestData(source, request.interval, tuple(series))
 
 
 def name_run(request: BacktestRequest, data: BacktestData) -> str:

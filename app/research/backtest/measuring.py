@@ -71,15 +71,14 @@ def compute_daily(initial_cash: float, books: Books) -> tuple[FloatArray, FloatA
 def find_exits(books: Books) -> BoolArray:
     """Which fills made a position smaller, shape (n_fills,).
 
-    What was held before a fill is what was held after the symbol's fill before it. A fill against it that is no larger
-    is an exit; one that is larger finds only dust, which is less than any order may be.
+    A sale that leaves something or nothing has sold what was there; one that leaves less than nothing has opened a
+    short, as dust is less than any order may be. What is bought while less than nothing is held covers a short.
     """
     fills = books.fills
     before = np.zeros(len(fills), dtype=np.int64)
     for places in _by_series(books):
         before[places[1:]] = fills.position_after[places[:-1]]
-    exits: BoolArray = (np.sign(before) == -fills.side) & (fills.quantity <= np.abs(before))
-    return exits
+    return np.where(fills.side < 0, fills.position_after >= 0, before < 0)
 
 
 def find_closed_trades(books: Books) -> ClosedTrades:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 from app.domain.candle import Interval
 from app.domain.instrument import Instrument
+from app.domain.record import digest
 from app.research.backtest.books import Books, BoolArray
 from app.research.backtest.request import BacktestRequest
 from app.risk.metrics import Performance
@@ -27,6 +28,7 @@ class SeriesData:
         bars: How many there are.
         missing: How many are missing between the first and the last.
         refused_rows: How many rows of a file were left out; 0 from the store.
+        candle_hash: What tells these candles from all others, `ml.bars.compute_candle_hash`.
         instrument: The exchange's rules that were traded by.
     """
 
@@ -36,22 +38,28 @@ class SeriesData:
     bars: int
     missing: int
     refused_rows: int
+    candle_hash: str
     instrument: Instrument
 
 
 @dataclass(frozen=True, slots=True)
 class BacktestData:
-    """What a backtest ran on: `source` is the market or the file, `candle_hash` tells these candles from all others."""
+    """What a backtest ran on; `source` is the name of the market's candles, or "file"."""
 
     source: str
     interval: Interval
-    candle_hash: str
     series: tuple[SeriesData, ...]
 
     @property
     def bars(self) -> int:
         """How many candles there are of all symbols."""
         return sum(one.bars for one in self.series)
+
+    @property
+    def candle_hash(self) -> str:
+        """What tells these candles from all others: the hash of the one symbol, or of the hashes of all."""
+        hashes = [one.candle_hash for one in self.series]
+        return hashes[0] if len(hashes) == 1 else digest("\n".join(hashes))
 
 
 @dataclass(frozen=True, slots=True)

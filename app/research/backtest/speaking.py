@@ -32,7 +32,7 @@ class Speech:
 
 def count_warm_up_bars(request: BacktestRequest) -> int:
     """How many candles before the first moment of trading a strategy needs, to see then what it would see live."""
-    learnt = request.walk_forward.train_bars if request.walk_forward else 0
+    learnt = request.walk_forward.train_bars + 1 if request.walk_forward else 0
     lookback = get_rule(request.strategy).lookback(request.parameters)
     return max(request.window_bars, lookback, learnt) + request.latency_bars
 

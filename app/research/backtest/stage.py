@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, overload
 
+import numpy as np
+
 from app.agents.market_monitoring import Observation
 from app.domain.candle import Candle, Interval
 from app.domain.cycle import MarketView
@@ -15,6 +17,7 @@ from app.domain.money import from_units
 from app.domain.signal import Prediction
 from app.errors import NotReadyError, UpstreamError
 from app.research.backtest.books import FIRST_REFUSAL, OUTCOMES
+from app.research.backtest.kernel.layout import CONFIDENT
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
 
@@ -36,6 +39,7 @@ class Script:
     """The cycles of a backtest in their order, as plain lists: what is looked at one by one is quicker so.
 
     `verdicts` and `sides` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units.
+    `busy` are the cycles whose verdict is `CONFIDENT`, and the number of all of them at the end.
     """
 
     prepared: Prepared
@@ -45,6 +49,7 @@ class Script:
     quotes: list[int]
     verdicts: list[int]
     sides: list[int]
+    busy: list[int]
 
     def __len__(self) -> int:
         return len(self.bars)
@@ -62,6 +67,7 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
         market.opening[bars + 1].tolist(),
         market.verdicts[bars].tolist(),
         market.sides[bars].tolist(),
+        [*np.flatnonzero(market.verdicts[bars] == CONFIDENT).tolist(), len(bars)],
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 import zlib
 from dataclasses import fields
 from typing import Any
@@ -60,7 +61,7 @@ def unpack_books(packed: bytes) -> tuple[Books, IntegerArray]:
             halted = int(stored[_HALTED])
         fills = Fills(**{one.name: arrays[f"fills/{one.name}"] for one in fields(Fills)})
         books = Books(**{name: arrays[name] for name in _CYCLES}, fills=fills, halted_cycle=halted)
-    except (zlib.error, OSError, LookupError, TypeError, ValueError) as error:
+    except (zlib.error, zipfile.BadZipFile, EOFError, OSError, LookupError, TypeError, ValueError) as error:
         raise _unreadable() from error
     return books, arrays[_BENCHMARK]
 
