@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
 
@@ -35,16 +36,29 @@ def run_calls(
             version of Papertape and its libraries.
         rows: How many rows the largest call is about; all of them together where each is too small for threads.
 
+    Closing the generator cancels the calls that are still to come.
+
     Raises:
         BackendError: Dask is not installed, or nobody answers at the address.
     """
     work = [delayed(function)(*arguments) for arguments in calls]
     if backend == LOCAL:
         workers = min(len(calls), os.cpu_count() or 1) if rows >= LOKY_ROWS else 1
-        yield from Parallel(n_jobs=workers, return_as="generator")(work)
+        yield from _pass_on(Parallel(n_jobs=workers, return_as="generator")(work))
         return
     with _connect(backend), parallel_config(backend="dask"):
-        yield from Parallel(return_as="generator")(work)
+        yield from _pass_on(Parallel(return_as="generator")(work))
+
+
+def _pass_on(results: Generator[T, None, None]) -> Generator[T, None, None]:
+    """The same; whoever closes it early means to, and needs no warning that calls under way are cancelled."""
+    try:
+        for result in results:  # noqa: UP028 - `yield from` would close `results` outside the block below
+            yield result
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results.close()
 
 
 def _connect(address: str) -> Any:  # noqa: ANN401 - a client of a library that is not always there

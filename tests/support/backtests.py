@@ -29,7 +29,7 @@ Fill = tuple[int, int, str, str, str, str, str, str]
 """Cycle, side, quantity, price, fee, profit before fees, fees of the entry, and what is held then."""
 
 
-def make_request(own: dict[str, object] | None = None, **fields: Any) -> BacktestRequest:
+def make_request(own: dict[str, object] | None = None, /, **fields: Any) -> BacktestRequest:
     """A request of moving averages on BTCUSDT, as the settings have it by default."""
     settings = load_settings(_env_file=None)
     defaults = {"since": SINCE, "until": UNTIL, "strategy": "moving-average-cross", "interval": Interval.H1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ ROWS: list[Fill] = [
 
 
 @pytest.mark.parametrize("fields", [{}, {"strategy": "forest"}])
-def test_result_comes_back_as_it_was(fields: dict[str, str]) -> None:
+def test_result_comes_back_as_it_was(fields: dict[str, Any]) -> None:
     books = make_books(["10000", "-92233720368.54775808", "92233720368.54775807", "0.00000001"], ROWS)
     benchmark = np.array([2**63 - 1, -(2**63), 0, 1], dtype=np.int64)
     result = make_result(books, benchmark, make_request(**fields))
