@@ -16,6 +16,7 @@ import httpx
 import pytest
 
 from tests.support.edge import problem
+from tests.support.models import write_bundle
 from tests.support.portfolio_service import Counter, open_counter
 
 NOW = datetime(2026, 1, 5, 10, 0, 30, tzinfo=UTC)
@@ -257,15 +258,18 @@ def test_left_out_is_as_the_service_trades_over_the_last_thirty_days(counter: Co
 
 
 def test_frozen_model_is_asked_about_later_candles_only(counter: Counter) -> None:
-    model_id = counter.get("/model")["model_id"]
+    taught = {"rows": 1, "taught_until_ms": int(datetime(2026, 1, 3, tzinfo=UTC).timestamp() * 1_000)}
+    model_id = write_bundle(counter.service.settings.model_path, trained_at=NOW, window=taught).name
     asked = {"strategy": "forest", "parameters": {}, "model_id": model_id, "interval": "1m"}
-    early = run(counter, **asked)
-    counter.advance(40)
-    late = run(counter, **asked, since="2026-01-05T10:01:00Z", until="2026-01-05T10:30:00Z", min_confidence=0.5)
+    early = run(counter, **asked, since="2026-01-02T23:59:00Z", until="2026-01-03T01:00:00Z")
+    late = run(counter, **asked, since="2026-01-03T00:00:00Z", until="2026-01-03T01:00:00Z", min_confidence=0.5)
 
     assert (early["status"], early["error_code"]) == ("FAILED", "model_saw_candles")
+    assert "Start at 2026-01-03T00:00:00Z or later, or walk forward." in early["error_message"]
     assert late["status"] == "SUCCEEDED", late
-    assert counter.get(f"/backtest/runs/{late['result']['run_id']}")["model_ids"] == [model_id]
+    found = counter.get(f"/backtest/runs/{late['result']['run_id']}")
+    assert found["model_ids"] == [model_id]
+    assert sum(one["count"] for one in found["calibration"]) > 0
 
 
 def test_cancelled_backtest_ends_and_leaves_nothing(counter: Counter) -> None:
