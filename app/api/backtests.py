@@ -15,7 +15,6 @@ from app.domain.candle import Interval
 from app.domain.order import Side
 from app.domain.risk import SizingMethod, StopRule
 from app.research.backtest.request import Driver
-from app.research.backtest.result import BacktestRun
 from app.risk.significance import CONFIDENCE
 
 _NEXT = "Send it as `cursor` for the next page; null on the last."
@@ -359,8 +358,3 @@ class StrategyList(Answer):
     """Every strategy that can be asked for."""
 
     items: list[Strategy]
-
-
-def describe(run: BacktestRun) -> Backtest:
-    """The answer for a run."""
-    return Backtest.model_validate(run)

@@ -83,7 +83,7 @@ def test_card_as_json_is_the_card(capsys: pytest.CaptureFixture[str]) -> None:
 def test_page_replaces_an_older_one_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "card.html"
     file.write_text("old")
-    save_page(make_whole_card(), file)
+    save_page(render_html(make_whole_card()), file)
 
     assert file.read_text() == render_html(make_whole_card())
     assert file.stat().st_mode & 0o777 == 0o644
@@ -104,7 +104,7 @@ def test_page_that_cannot_be_written_is_refused_and_leaves_nothing(tmp_path: Pat
     (tmp_path / "folder").mkdir()
 
     with pytest.raises(InvalidInputError, match=said) as refused:
-        save_page(make_whole_card(), tmp_path / name)
+        save_page(render_html(make_whole_card()), tmp_path / name)
     assert refused.value.code == "file_not_writable"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
 
