@@ -103,7 +103,7 @@ def _introduce(run: BacktestRun) -> list[str]:
     cycles = sum(run.outcomes.values())
     return [
         f"{_name(run)} on {', '.join(asked.symbols)}, {asked.interval} candles of {data.source}",
-        f"{moment(asked.since)} to {moment(asked.until)}: {cycles:,} cycles, {run.fills:,} fills, "
+        f"{moment(asked.since)} to {moment(asked.until)}: {cycles:,} cycles, {run.fills:,} fills",
         f"{asked.initial_cash.normalize():f} became {run.final_equity.normalize():f}",
     ]
 
@@ -125,7 +125,7 @@ def _conclude(run: BacktestRun) -> list[str]:
         f"Cycles: {', '.join(came)}{f' and {more} other outcomes' if more else ''}",
         f"Luck? {run.significance.verdict if run.significance else NOTHING}",
         *(f"Note: {caveat.message}" for caveat in run.caveats),
-        f"Run {run.id}",
+        f"Run {run.id}, also at GET /backtest/runs/{run.id}",
     ]
 
 

@@ -54,6 +54,17 @@ def run(counter: Counter, **asked: Any) -> Any:
     return follow(counter.client, answer.json()["id"])
 
 
+def pages(counter: Counter, address: str, limit: int) -> Iterator[Any]:
+    """The items of all pages of a listing."""
+    cursor: dict[str, str] = {}
+    while True:
+        page = counter.get(address, limit=limit, **cursor)
+        yield from page["items"]
+        if page["next_cursor"] is None:
+            return
+        cursor = {"cursor": page["next_cursor"]}
+
+
 @pytest.fixture(scope="module")
 def run_id(counter: Counter) -> str:
     """One run that several tests look at."""
@@ -144,15 +155,8 @@ def test_equity_has_as_many_points_as_are_asked_for_and_its_extremes(counter: Co
 
 def test_trades_and_decisions_tell_the_same_story_page_by_page(counter: Counter, run_id: str) -> None:
     found = counter.get(f"/backtest/runs/{run_id}")
-    trades, decisions = [], []
-    for name, items, limit in (("trades", trades, 3), ("decisions", decisions, 100)):
-        cursor: dict[str, str] = {}
-        while True:
-            page = counter.get(f"/backtest/runs/{run_id}/{name}", limit=limit, **cursor)
-            items += page["items"]
-            if page["next_cursor"] is None:
-                break
-            cursor = {"cursor": page["next_cursor"]}
+    trades = list(pages(counter, f"/backtest/runs/{run_id}/trades", 3))
+    decisions = list(pages(counter, f"/backtest/runs/{run_id}/decisions", 100))
 
     assert [trade["number"] for trade in trades] == list(range(1, found["closed_trades"] + 1))
     assert [one["number"] for one in decisions] == list(range(1, 3 * 96 + 1))
