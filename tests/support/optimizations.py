@@ -25,7 +25,13 @@ from tests.support.backtests import SINCE, make_request
 DAYS = 120
 INTERVAL = Interval.H4
 WINDOW = 140
-FREE: dict[str, object] = {"fee_bps": 0, "slippage_bps": 0, "max_drawdown": 0, "max_daily_loss": 0, "cooldown_losses": 0}
+FREE: dict[str, object] = {
+    "fee_bps": 0,
+    "slippage_bps": 0,
+    "max_drawdown": 0,
+    "max_daily_loss": 0,
+    "cooldown_losses": 0,
+}
 """Settings without costs or limits, so that nothing but the signals decides."""
 
 AXES = (Axis("fast_bars", 2, 20, 2, is_integer=True), Axis("slow_bars", 10, 120, 10, is_integer=True))

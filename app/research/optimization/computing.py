@@ -62,7 +62,7 @@ def compute_optimization(
         chosen = [work.choose(fold.train) for fold in folds]
         best = work.choose(range(len(days)))
         on_progress(_SEARCHED, "Judging.")
-        benchmark = hold(markets, request.space.make_request(best))
+        benchmark = hold(markets, request.space.make_request(request.space.get_values(best)))
         found = Found(request, archive, days, tuple(zip(folds, chosen, strict=True)), best, benchmark)
         return describe(task, found, time.perf_counter() - began)
 
@@ -121,7 +121,9 @@ class _Work:
 
     def _evaluate(self, points: list[Point]) -> None:
         new = list(dict.fromkeys(point for point in points if point not in self._archive))
-        for place, trial in self._runner.run([self._space.make_request(point) for point in new]):
+        for place, trial in self._runner.run(
+            [self._space.make_request(self._space.get_values(point)) for point in new]
+        ):
             self._archive.add(new[place], trial)
             self._tell(self._asked + len(points) * (place + 1) // len(new))
         self._asked += len(points)

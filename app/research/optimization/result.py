@@ -129,6 +129,21 @@ class SweepOverfitting:
     trials: int
 
 
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What is to be thought of an optimisation, by all that was tried on its candles until now.
+
+    Attributes:
+        significance: Of the best over all days.
+        recommended: What to trade by; None where nothing found can be believed.
+        reason: Why, in a sentence or two.
+    """
+
+    significance: Significance
+    recommended: Mapping[str, float] | None
+    reason: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OptimizationRun:
     """Everything that was found out.
@@ -149,7 +164,8 @@ class OptimizationRun:
         top: The best trials by the first objective, the best first.
         plateau: How the first objective varies.
         overfitting: Whether choosing by it does good; None of too few days or trials.
-        best_run_id: The backtest of `best`, which is kept as any other.
+        best_run_id: The backtest of `best`, which is kept as any other; None until it is.
+        judgement: What is to be thought of it, by the trials that were counted when it was judged; None before that.
     """
 
     id: str
@@ -168,26 +184,4 @@ class OptimizationRun:
     plateau: Plateau
     overfitting: SweepOverfitting | None
     best_run_id: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Judgement:
-    """What is to be thought of an optimisation, by all that was tried on its candles until now.
-
-    Attributes:
-        significance: Of the best over all days.
-        recommended: What to trade by; None where nothing found can be believed.
-        reason: Why, in a sentence or two.
-    """
-
-    significance: Significance
-    recommended: Mapping[str, float] | None
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Optimization:
-    """A run and what is to be thought of it."""
-
-    run: OptimizationRun
-    judgement: Judgement
+    judgement: Judgement | None = None

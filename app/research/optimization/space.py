@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import product
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -146,9 +146,8 @@ class Space:
         """Whether its values go together."""
         return get_rule(self.base.strategy).find_conflict({**self.base.parameters, **self.get_values(point)}) is None
 
-    def make_request(self, point: Point) -> BacktestRequest:
-        """The trial that a point is."""
-        values = self.get_values(point)
+    def make_request(self, values: Values) -> BacktestRequest:
+        """The trial of these values."""
         own = {name: value for name, value in values.items() if name not in TRADING}
         request = replace(self.base, parameters={**self.base.parameters, **own}) if own else self.base
         return _trade_by(request, values)
@@ -169,15 +168,13 @@ class Space:
             raise _find_none()
         return points
 
-    def list_corners(self) -> list[dict[str, Any]]:
-        """The parameters of the strategy where every axis is at one of its ends, whether they go together or not."""
+    def make_widest_request(self) -> BacktestRequest:
+        """What has candles enough before it for every trial; it need not be one itself."""
+        rule = get_rule(self.base.strategy)
         ends = [{axis.get_value(0), axis.get_value(len(axis) - 1)} for axis in self.axes]
         names = [one.name for one in self.axes]
-        corners = [dict(zip(names, values, strict=True)) for values in product(*ends)]
-        return [
-            {**self.base.parameters, **{name: value for name, value in one.items() if name not in TRADING}}
-            for one in corners
-        ]
+        corners = [self.make_request(dict(zip(names, values, strict=True))) for values in product(*ends)]
+        return max(corners, key=lambda one: rule.lookback(one.parameters))
 
 
 def _trade_by(request: BacktestRequest, values: Values) -> BacktestRequest:
