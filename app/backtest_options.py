@@ -76,7 +76,7 @@ class Options:
 
     def find_settings(self) -> dict[str, object]:
         """Settings of the service that these backtests have their own of; raises InvalidInputError `invalid_option`."""
-        named = {
+        named: dict[str, object] = {
             "initial_cash": self.cash,
             "fee_bps": self.fee_bps,
             "slippage_bps": self.slippage_bps,
