@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
@@ -188,3 +188,23 @@ class OptimizationRequest:
             "crossover": (0.0 <= rule.crossover <= 1.0, "from 0 to 1"),
             "mutation": (0.0 <= rule.mutation <= 1.0, "from 0 to 1"),
         }
+
+
+def make_request(backtest: BacktestRequest, axes: tuple[Axis, ...], asked: Mapping[str, Any]) -> OptimizationRequest:
+    """A request of flat names.
+
+    Args:
+        backtest: What each trial is.
+        axes: What is varied.
+        asked: Fields of `OptimizationRequest`, `EvolutionRule` and `FoldRule`; by `nsga2` the objectives that are left
+            out are the Sharpe ratio and the maximum drawdown.
+    """
+    evolution, folds = (
+        {one.name: asked[one.name] for one in fields(kind) if one.name in asked} for kind in (EvolutionRule, FoldRule)
+    )
+    own = {name: asked[name] for name in ("method", "objectives", "trials", "seed") if name in asked}
+    if own.get("method") is Method.NSGA2:
+        own.setdefault("objectives", (Objective.SHARPE, Objective.MAXIMUM_DRAWDOWN))
+    return OptimizationRequest(
+        backtest=backtest, axes=axes, evolution=EvolutionRule(**evolution), folds=FoldRule(**folds), **own
+    )

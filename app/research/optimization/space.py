@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from itertools import product
@@ -82,9 +82,16 @@ class Axis:
         return int(value) if self.is_integer else value
 
 
-def make_axis(
-    strategy: str, name: str, low: float | None = None, high: float | None = None, step: float | None = None
-) -> Axis:
+@dataclass(frozen=True, slots=True)
+class Range:
+    """Which values of something are tried; what is None is as the strategy has it."""
+
+    low: float | None = None
+    high: float | None = None
+    step: float | None = None
+
+
+def make_axis(strategy: str, name: str, asked: Range) -> Axis:
     """An axis by the name of what it varies; what is left out is as the strategy has it.
 
     Raises:
@@ -99,10 +106,49 @@ def make_axis(
             context={"parameter": name[:40], "known": list(known)},
         )
     one = known[name]
-    if name in _TWO_DECIMALS and any(end is not None and round(end, 2) != end for end in (low, high, step)):
+    if name in _TWO_DECIMALS and any(
+        end is not None and round(end, 2) != end for end in (asked.low, asked.high, asked.step)
+    ):
         raise InvalidInputError(f"{name} has two decimals.", code="range_invalid", context={"parameter": name})
-    least, most = (float(one.check(usual if end is None else end)) for end, usual in ((low, one.low), (high, one.high)))
-    return Axis(name, least, most, float(one.step if step is None else step), one.kind == "integer")
+    low = float(one.check(one.low if asked.low is None else asked.low))
+    high = float(one.check(one.high if asked.high is None else asked.high))
+    return Axis(name, low, high, float(one.step if asked.step is None else asked.step), one.kind == "integer")
+
+
+def find_start(strategy: str, fixed: Values, axes: Sequence[Axis]) -> tuple[dict[str, int | float], int]:
+    """Parameters to begin with, and how many closed candles the trial that needs the most of them looks back on.
+
+    Args:
+        strategy: Whose.
+        fixed: Those that are given and do not vary.
+        axes: What varies.
+
+    Returns:
+        The fixed parameters, with an end of each axis of the strategy, such that they go together; and the candles.
+
+    Raises:
+        InvalidInputError: `parameter_fixed`, one is both; `no_valid_point`, no ends go together.
+    """
+    rule = get_rule(strategy)
+    own = [one for one in axes if one.name not in TRADING]
+    twice = [one.name for one in own if one.name in fixed]
+    if twice:
+        raise InvalidInputError(
+            f"{twice[0]} is either varied or given, not both.", code="parameter_fixed", context={"parameter": twice[0]}
+        )
+    defaults = {one.name: one.default for one in rule.parameters}
+    starts = [{**fixed, **ends} for ends in _list_ends(own)]
+    found = next((one for one in starts if rule.find_conflict({**defaults, **one}) is None), None)
+    if found is None:
+        raise _find_none()
+    return found, max(rule.lookback({**defaults, **one}) for one in starts)
+
+
+def _list_ends(axes: Sequence[Axis]) -> list[dict[str, int | float]]:
+    """Every way to set each axis to one of its ends."""
+    names = [one.name for one in axes]
+    ends = [sorted({axis.get_value(0), axis.get_value(len(axis) - 1)}) for axis in axes]
+    return [dict(zip(names, values, strict=True)) for values in product(*ends)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +217,7 @@ class Space:
     def make_widest_request(self) -> BacktestRequest:
         """What has candles enough before it for every trial; it need not be one itself."""
         rule = get_rule(self.base.strategy)
-        ends = [{axis.get_value(0), axis.get_value(len(axis) - 1)} for axis in self.axes]
-        names = [one.name for one in self.axes]
-        corners = [self.make_request(dict(zip(names, values, strict=True))) for values in product(*ends)]
+        corners = [self.make_request(values) for values in _list_ends(self.axes)]
         return max(corners, key=lambda one: rule.lookback(one.parameters))
 
 
