@@ -182,7 +182,9 @@ def model(
         if html is None:
             terminal.print_card(card, as_json=as_json)
         else:
-            terminal.save_page(card, html)
+            from app.model_card.page import render_html  # noqa: PLC0415 - the other commands need not load a parser
+
+            terminal.save_page(render_html(card), html)
 
     run_with_service(settings, show)
 
