@@ -130,8 +130,8 @@ def print_card(card: dict[str, Any], *, as_json: bool) -> None:
         sys.stdout.write(words)
 
 
-def save_page(page: str, file: Path) -> None:
-    """Write a page of HTML, so that it is there as a whole or not at all, and say where.
+def save_page(page: str, file: Path, *, is_told: bool = True) -> None:
+    """Write a page of HTML, so that it is there as a whole or not at all, and say where unless told not to.
 
     Raises:
         InvalidInputError: The page cannot be written there.
@@ -151,7 +151,8 @@ def save_page(page: str, file: Path) -> None:
         raise InvalidInputError(
             f"The page cannot be written to {file}: {error.strerror}.", code="file_not_writable"
         ) from error
-    _plain(f"Wrote {file.resolve()}")
+    if is_told:
+        _plain(f"Wrote {file.resolve()}")
 
 
 def print_track_record(records: Sequence[TrackRecord], *, as_json: bool) -> None:
