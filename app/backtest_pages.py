@@ -29,7 +29,7 @@ class Verified:
 
 
 def print_backtest(run: BacktestRun, verified: Verified | None, *, as_json: bool) -> None:
-    """What a backtest came to: `GET /backtest/runs/{run_id}`, or tables and what must be known of them."""
+    """What a backtest came to: `GET /backtest/runs/{backtest_id}`, or tables and what must be known of them."""
     if as_json:
         _print_json({**_to_document(run), **({"difference": verified.difference} if verified else {})})
         return
@@ -44,7 +44,7 @@ def print_backtest(run: BacktestRun, verified: Verified | None, *, as_json: bool
 
 
 def print_comparison(runs: Sequence[BacktestRun], *, as_json: bool) -> None:
-    """Backtests side by side with buy-and-hold, or what `GET /backtest/runs/{run_id}` says of each."""
+    """Backtests side by side with buy-and-hold, or what `GET /backtest/runs/{backtest_id}` says of each."""
     if as_json:
         _print_json({"items": [_to_document(run) for run in runs]})
         return

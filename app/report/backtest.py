@@ -9,6 +9,7 @@ from app.report import bars, heatmaps, market, timelines
 from app.report.page import Chart, Facts, Page, Section, Table, Tile, Words, render_page
 from app.report.wording import NOTHING, between, change, list_settings, moment, money, percent, ratio
 from app.research.backtest.measuring import compute_daily, find_closed_trades
+from app.research.backtest.request import STORE
 from app.research.backtest.result import BacktestResult, BacktestRun
 from app.risk.curves import compute_daily_curve, compute_daily_returns, find_utc_days
 from app.risk.metrics import Performance
@@ -29,7 +30,7 @@ def render_backtest(result: BacktestResult, history: Mapping[str, Bars]) -> str:
     page = Page(
         title=f"{run.request.strategy} on {', '.join(run.request.symbols)}, {run.request.interval} candles",
         subtitle=f"Backtest from {moment(run.request.since)} to {moment(run.request.until)}, candles from "
-        f"{run.data.source}. All times are UTC.",
+        f"{_name_source(run)}. All times are UTC.",
         tone=choose_tone(run.significance),
         verdict=_describe_verdict(run),
         tiles=_list_tiles(result),
@@ -64,6 +65,7 @@ def _describe_verdict(run: BacktestRun) -> list[str]:
 def _list_tiles(result: BacktestResult) -> list[Tile]:
     run, quote = result.run, timelines.name_quote(result)
     own, held = run.performance, run.benchmark
+    gained = "" if own.win_rate is None else f"{percent(own.win_rate)} gained"
     sharpe = None if run.significance is None else run.significance.intervals.sharpe
     return [
         Tile("Total return", change(own.total_return), f"buy-and-hold {change(held.total_return)}"),
@@ -71,7 +73,7 @@ def _list_tiles(result: BacktestResult) -> list[Tile]:
         Tile("Growth a year (CAGR)", change(own.cagr), f"buy-and-hold {change(held.cagr)}"),
         Tile("Sharpe ratio, a year", ratio(own.sharpe), f"95 % interval {between(sharpe, ratio)}" if sharpe else ""),
         Tile("Maximum drawdown", percent(own.maximum_drawdown), f"buy-and-hold {percent(held.maximum_drawdown)}"),
-        Tile("Closed trades", f"{run.closed_trades:,}", f"{percent(own.win_rate)} gained"),
+        Tile("Closed trades", f"{run.closed_trades:,}", gained),
         Tile("Costs paid", money(own.costs_paid, quote), f"{run.fills:,} fills"),
         Tile("Time in the market", percent(own.exposure)),
     ]
@@ -109,6 +111,8 @@ def _show_trades(result: BacktestResult, history: Mapping[str, Bars]) -> list[Ch
 
 def _show_costs(result: BacktestResult) -> list[Chart | Words | Table]:
     run, quote = result.run, timelines.name_quote(result)
+    if not any(one.fills for one in run.costs):
+        return [Words("Nothing was paid, at these costs or at others.")]
     fees, slippages = (float(one.sum()) for one in timelines.find_costs(result.books))
     rows = [
         (
@@ -208,8 +212,13 @@ def _show_outcomes(run: BacktestRun) -> list[Table]:
     return [Table(("outcome", "cycles", "share"), rows)] if rows else []
 
 
+def _name_source(run: BacktestRun) -> str:
+    """The market, or the file."""
+    return run.data.source if run.request.source == STORE else run.request.source
+
+
 def _list_origins(run: BacktestRun) -> list[tuple[str, str]]:
-    data: list[tuple[str, str]] = [("candles from", run.data.source), ("candle hash", run.data.candle_hash)]
+    data: list[tuple[str, str]] = [("candles from", _name_source(run)), ("candle hash", run.data.candle_hash)]
     for one in run.data.series:
         words = f"{one.bars:,} candles, {moment(one.first)} to {moment(one.last)}, {one.missing:,} missing"
         rules = one.instrument

@@ -10,22 +10,18 @@ from typing import Any
 
 import numpy as np
 
-from app.agents.decision_making import Gate
-from app.broker.desk import Terms
 from app.domain.candle import Interval
 from app.domain.instrument import Instrument
 from app.domain.money import UNITS, from_units, to_units
 from app.domain.record import from_microseconds
 from app.research.backtest import measuring
 from app.research.backtest.books import OUTCOMES, Books, Fills
-from app.research.backtest.request import BacktestRequest, make_plan
+from app.research.backtest.request import make_plan
 from app.research.backtest.result import BacktestData, BacktestResult, BacktestRun, Caveat, CostCase, SeriesData
-from app.risk.limits import LimitRules
 from app.risk.metrics import compute_performance
-from app.risk.protection import ProtectionRule
 from app.risk.significance import judge_significance
-from app.risk.sizing import SizingRule
 from ml.bars import Bars, IntegerArray
+from tests.support.backtests import make_request
 
 START_MS = 1_735_689_600_000
 INITIAL = Decimal(10_000)
@@ -93,31 +89,12 @@ def make_books(bars: Bars, trade_every: int) -> Books:
     )
 
 
-def make_request(bars: Bars, interval: Interval, **changes: Any) -> BacktestRequest:
-    """The request for a run on these candles."""
-    settings: dict[str, Any] = {
-        "symbols": ("BTCUSDT",),
-        "interval": interval,
-        "since": from_microseconds(int(bars.open_time_ms[0]) * 1_000),
-        "until": from_microseconds((int(bars.open_time_ms[-1]) + interval.milliseconds) * 1_000),
-        "strategy": "moving-average-cross",
-        "parameters": {"fast_bars": 10, "slow_bars": 50},
-        "initial_cash": INITIAL,
-        "gate": Gate(0.0),
-        "terms": Terms(Decimal(2), Decimal(3), Decimal(0)),
-        "sizing": SizingRule(),
-        "limits": LimitRules(),
-        "protection": ProtectionRule(),
-    }
-    return BacktestRequest(**settings | changes)
-
-
 def make_result(
     n_bars: int = 2_000, trade_every: int = 25, interval: Interval = Interval.H1, **request: Any
 ) -> tuple[BacktestResult, Mapping[str, Bars]]:
     """A result and the candles that it ran on."""
     bars = make_market(n_bars, interval)
-    books, asked = make_books(bars, trade_every), make_request(bars, interval, **request)
+    books, asked = make_books(bars, trade_every), replace(make_request(**_span(bars, interval)), **request)
     plan, benchmark = make_plan(asked, 1), bars.open[1:] / bars.open[1] * float(INITIAL)
     performance = compute_performance(measuring.to_history(plan, books), books.times_ms, benchmark)
     idle = replace(measuring.to_history(plan, make_books(bars, 0)), equity=benchmark, held=np.full(len(books), True))
@@ -151,7 +128,14 @@ def make_result(
     return BacktestResult(run, books, np.rint(benchmark * UNITS).astype(np.int64)), {"BTCUSDT": bars}
 
 
+def _span(bars: Bars, interval: Interval) -> dict[str, Any]:
+    first, last = (from_microseconds(int(bars.open_time_ms[place]) * 1_000) for place in (0, -1))
+    return {"interval": interval, "since": first, "until": last + interval.duration}
+
+
 def _describe(bars: Bars, interval: Interval) -> BacktestData:
     rules = Instrument("BTCUSDT", "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), Decimal(5))
-    first, last = (from_microseconds(int(bars.open_time_ms[place]) * 1_000) for place in (0, -1))
-    return BacktestData("binance", interval, "ab12" * 16, (SeriesData("BTCUSDT", first, last, len(bars), 0, 0, rules),))
+    span = _span(bars, interval)
+    last = span["until"] - interval.duration
+    series = SeriesData("BTCUSDT", span["since"], last, len(bars), 0, 0, "ab12" * 16, rules)
+    return BacktestData("binance", interval, (series,))

@@ -22,10 +22,10 @@ from app.strategies.registry import STRATEGIES
 
 router = APIRouter(route_class=StrictRoute, tags=["backtest"])
 
-_RUN_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
+_ID_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
 _LISTED: dict[int | str, dict[str, Any]] = {200: CSV_ANSWER}
 
-RunId = Annotated[str, Path(pattern=_RUN_PATTERN, description="The backtest's id.")]
+BacktestId = Annotated[str, Path(pattern=_ID_PATTERN, description="The backtest's id.")]
 StrategyFilter = Annotated[
     StrategyName | None,
     Query(description="Only this strategy."),
@@ -104,73 +104,73 @@ async def list_backtests(
 
 
 @router.get(
-    "/backtest/runs/{run_id}",
+    "/backtest/runs/{backtest_id}",
     operation_id="get_backtest",
     summary="Get a backtest",
     response_model=backtests.Backtest,
     responses=documented(404, 503),
 )
-async def get_backtest(service: RunningService, run_id: RunId) -> Any:  # noqa: ANN401 - FastAPI makes a Backtest of it
+async def get_backtest(service: RunningService, backtest_id: BacktestId) -> Any:  # noqa: ANN401 - FastAPI makes a Backtest of it
     """What was asked for, what it ran on and came to, and how likely luck is by all that was tried until now."""
-    return (await service.backtests.load(run_id)).run
+    return (await service.backtests.load(backtest_id)).run
 
 
 @router.delete(
-    "/backtest/runs/{run_id}",
+    "/backtest/runs/{backtest_id}",
     operation_id="delete_backtest",
     summary="Delete a backtest",
     dependencies=[Depends(no_body)],
     status_code=204,
     responses=documented(404, writes=True),
 )
-async def delete_backtest(service: RunningService, run_id: RunId) -> None:
+async def delete_backtest(service: RunningService, backtest_id: BacktestId) -> None:
     """Throw a backtest away. That it was tried stays counted, against all others on these candles."""
-    await service.backtests.delete(run_id)
+    await service.backtests.delete(backtest_id)
 
 
 @router.get(
-    "/backtest/runs/{run_id}/equity",
+    "/backtest/runs/{backtest_id}/equity",
     operation_id="get_backtest_equity",
     summary="Show a backtest's equity",
     response_model=backtests.Curve,
     responses=_LISTED | documented(404, 503),
 )
 async def get_backtest_equity(
-    service: RunningService, listing: AsListing, run_id: RunId, points: Points = 1_000
+    service: RunningService, listing: AsListing, backtest_id: BacktestId, points: Points = 1_000
 ) -> Any:  # noqa: ANN401 - a curve, or CSV
     """Equity after each cycle beside that of buy-and-hold, oldest first, thinned to `points`."""
-    result = await service.backtests.load_as_kept(run_id)
+    result = await service.backtests.load_as_kept(backtest_id)
     return listing.answer(backtests.Curve, await asyncio.to_thread(backtest_listings.list_curve, result, points))
 
 
 @router.get(
-    "/backtest/runs/{run_id}/trades",
+    "/backtest/runs/{backtest_id}/trades",
     operation_id="list_backtest_trades",
     summary="List a backtest's trades",
     response_model=backtests.ClosedTradePage,
     responses=_LISTED | documented(404, 503),
 )
 async def list_backtest_trades(
-    service: RunningService, listing: AsListing, run_id: RunId, limit: Limit = 100, cursor: Cursor = None
+    service: RunningService, listing: AsListing, backtest_id: BacktestId, limit: Limit = 100, cursor: Cursor = None
 ) -> Any:  # noqa: ANN401 - a page, or CSV
     """What each exit closed, oldest first; a position that is open at the end is not among them."""
-    result = await service.backtests.load_as_kept(run_id)
+    result = await service.backtests.load_as_kept(backtest_id)
     page = await asyncio.to_thread(backtest_listings.list_trades, result, limit, cursor)
     return listing.answer(backtests.ClosedTradePage, page)
 
 
 @router.get(
-    "/backtest/runs/{run_id}/decisions",
+    "/backtest/runs/{backtest_id}/decisions",
     operation_id="list_backtest_decisions",
     summary="List a backtest's decisions",
     response_model=backtests.DecisionPage,
     responses=_LISTED | documented(404, 503),
 )
 async def list_backtest_decisions(
-    service: RunningService, listing: AsListing, run_id: RunId, limit: Limit = 100, cursor: Cursor = None
+    service: RunningService, listing: AsListing, backtest_id: BacktestId, limit: Limit = 100, cursor: Cursor = None
 ) -> Any:  # noqa: ANN401 - a page, or CSV
     """What came of each candle, and everything that was filled, oldest first."""
-    result = await service.backtests.load_as_kept(run_id)
+    result = await service.backtests.load_as_kept(backtest_id)
     page = await asyncio.to_thread(backtest_listings.list_decisions, result, limit, cursor)
     return listing.answer(backtests.DecisionPage, page)
 

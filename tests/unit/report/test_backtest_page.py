@@ -86,10 +86,12 @@ def test_hostile_names_stay_text() -> None:
 
 def test_run_without_a_fill_says_so() -> None:
     result, history = make_result(trade_every=0)
-    page = ReadPage(render_backtest(result, history))
+    costs = tuple(replace(case, fills=0) for case in result.run.costs)
+    page = ReadPage(render_backtest(replace(result, run=replace(result.run, costs=costs)), history))
 
     assert "Nothing was bought or sold." in page.words
-    assert len(page.figures) == 3
+    assert "Nothing was paid, at these costs or at others." in page.words
+    assert len(page.figures) == 2
 
 
 def test_run_of_one_cycle_has_a_page() -> None:
@@ -147,9 +149,9 @@ def test_comparison_has_a_row_and_a_curve_for_each_run() -> None:
 
 def test_comparison_of_different_candles_warns() -> None:
     first, _ = make_result(500, 25)
-    other = replace(
-        first, run=replace(first.run, data=replace(first.run.data, candle_hash="cd" * 32), code_version="x")
-    )
+    (series,) = first.run.data.series
+    data = replace(first.run.data, series=(replace(series, candle_hash="cd" * 32),))
+    other = replace(first, run=replace(first.run, data=data, code_version="x"))
     words = ReadPage(render_comparison([first, other])).words
 
     assert "The runs are on different candles; their returns are not of the same markets or times." in words

@@ -20,6 +20,7 @@ HOUR = 3_600_000
 
 
 def find_trace(chart: Chart, name: str) -> dict[str, Any]:
+    found: dict[str, Any]
     (found,) = [trace for trace in chart.figure["data"] if trace["name"] == name]
     return found
 
