@@ -13,7 +13,7 @@ from app.api import optimizations
 from app.report.wording import NOTHING, change, percent, ratio
 from app.research.optimization.request import Objective
 from app.research.optimization.result import Candidate, OptimizationRun
-from app.research.optimization.wording import say_plateau, say_values
+from app.research.optimization.wording import OBJECTIVES, say_plateau, say_values
 
 _PIPE_WIDTH = 160
 _SHOWN = 10
@@ -48,7 +48,8 @@ def _introduce(run: OptimizationRun) -> list[str]:
 def _tabulate(run: OptimizationRun, candidates: Sequence[Candidate]) -> Table:
     names = [one.name for one in run.request.axes]
     others = [one for one in run.request.objectives if one is Objective.CALMAR]
-    table = Table("all days", *names, *others, "Sharpe", "return", "max. drawdown", "fills")
+    heads = (OBJECTIVES[one] for one in others)
+    table = Table("all days", *names, *heads, "Sharpe", "return", "max. drawdown", "fills")
     for place, one in enumerate(candidates, start=1):
         told = "best" if one.values == run.best.values else str(place)
         values = [f"{one.values[name]:g}" for name in names]
@@ -62,7 +63,7 @@ def _tabulate(run: OptimizationRun, candidates: Sequence[Candidate]) -> Table:
 
 def _tabulate_choices(run: OptimizationRun) -> Table:
     names = [one.name for one in run.request.axes]
-    first = run.request.objectives[0]
+    first = OBJECTIVES[run.request.objectives[0]]
     table = Table("chosen by", "judged on", *names, f"{first} chosen by", f"{first} judged on")
     for one in run.choices:
         table.add_row(

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from app.report.drawing import FLOWING, OTHER, OWN, TIME_AXIS, make_figure
 from app.report.heatmaps import draw_plateau
 from app.report.page import Chart, Facts, Page, Section, Table, Tile, Words, render_page
 from app.report.wording import NOTHING, change, list_settings, percent, ratio
+from app.research.backtest.request import BacktestRequest
 from app.research.optimization.result import Candidate, OptimizationRun, OutOfSample
-from app.research.optimization.wording import say_plateau, say_values
+from app.research.optimization.wording import OBJECTIVES, say_plateau, say_values
 
 
 def render_optimization(run: OptimizationRun) -> str:
@@ -29,7 +31,7 @@ def render_optimization(run: OptimizationRun) -> str:
             Section("Choices", [_list_choices(run)]),
             Section("Plateau or spike?", [Words(say_plateau(run.plateau)), _draw_map(run)]),
             Section("The best by all days", [_list_candidates(run, run.front or run.top)]),
-            Section("Settings", [Facts(_list_facts(run)), Facts(list_settings(asked))]),
+            Section("Settings", [Facts(_list_facts(run)), Facts(list_settings(_leave_out_varied(run)))]),
         ],
     )
     return render_page(page)
@@ -71,7 +73,7 @@ def _draw_growth(outside: OutOfSample) -> Chart:
 
 
 def _draw_map(run: OptimizationRun) -> Chart:
-    plateau, measure = run.plateau, run.request.objectives[0].value.replace("_", " ")
+    plateau, measure = run.plateau, OBJECTIVES[run.request.objectives[0]]
     names = (plateau.names[0], plateau.names[1] if len(plateau.names) > 1 else "")
     upwards: Sequence[object] = [f"{one:g}" for one in plateau.upwards] if len(plateau.names) > 1 else [""]
     return draw_plateau(names, ([f"{one:g}" for one in plateau.across], upwards), plateau.cells, measure)
@@ -89,7 +91,7 @@ def _list_choices(run: OptimizationRun) -> Table:
         )
         for one in run.choices
     ]
-    first = run.request.objectives[0].value.replace("_", " ")
+    first = OBJECTIVES[run.request.objectives[0]]
     return Table(("chosen by", "judged on", *names, f"{first} chosen by", f"{first} judged on"), rows)
 
 
@@ -108,13 +110,19 @@ def _list_candidates(run: OptimizationRun, candidates: Sequence[Candidate]) -> T
     return Table((*names, "Sharpe", "return", "max. drawdown", "fills"), rows)
 
 
+def _leave_out_varied(run: OptimizationRun) -> BacktestRequest:
+    """What every trial is; a parameter that varies has a value there that means nothing."""
+    varied, asked = {one.name for one in run.request.axes}, run.request.backtest
+    return replace(asked, parameters={name: one for name, one in asked.parameters.items() if name not in varied})
+
+
 def _list_facts(run: OptimizationRun) -> list[tuple[str, str]]:
     asked = run.request
     ranges = [(one.name, f"{one.low:g} to {one.high:g} by {one.step:g}") for one in asked.axes]
     return [
         *ranges,
         ("method", asked.method.value),
-        ("objectives", ", ".join(asked.objectives)),
+        ("looked for", " and ".join(OBJECTIVES[one] for one in asked.objectives)),
         ("folds", f"{asked.folds.folds}{', rolling' if asked.folds.rolling else ''}"),
         ("share of the days of the first choice", f"{asked.folds.train_share:g}"),
         ("seed", str(asked.seed)),

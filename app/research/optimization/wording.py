@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+from app.research.optimization.request import Objective
 from app.research.optimization.result import Plateau
 from app.research.optimization.space import Values
+
+OBJECTIVES: Final = {
+    Objective.SHARPE: "Sharpe ratio",
+    Objective.TOTAL_RETURN: "total return",
+    Objective.CALMAR: "Calmar ratio",
+    Objective.MAXIMUM_DRAWDOWN: "maximum drawdown",
+}
+"""What objectives are called."""
 
 
 def say_values(values: Values | None) -> str:
@@ -13,8 +24,10 @@ def say_values(values: Values | None) -> str:
 
 def say_plateau(plateau: Plateau) -> str:
     """Whether the best is on a plateau, in a sentence."""
-    if plateau.is_plateau is None or plateau.neighbours is None:
-        return "Plateau or spike? Nothing around the best says."
+    if plateau.neighbours is None:
+        return "Plateau or spike? Nothing was tried around the best."
+    if plateau.is_plateau is None:
+        return "Plateau or spike? The best is not above 0."
     share = plateau.neighbours / plateau.peak
     if plateau.is_plateau:
         return f"The best is on a plateau: what lies around it comes to {share:.0%} of it."
