@@ -20,7 +20,7 @@ _SHOWN = 10
 
 
 def print_optimization(run: OptimizationRun, *, as_json: bool) -> None:
-    """What an optimisation came to: `GET /optimize/runs/{run_id}`, or tables and what is to be thought of it."""
+    """What an optimisation came to: `GET /optimize/runs/{optimization_id}`, or tables and what it is worth."""
     if as_json:
         document = optimizations.Optimization.model_validate(run).model_dump(mode="json")
         sys.stdout.write(json.dumps(document, indent=1, allow_nan=False) + "\n")

@@ -146,7 +146,7 @@ class Optimization(Answer):
     judgement: Judgement
     best: Candidate = Field(description="By all days, seen from their end.")
     best_run_id: str = Field(
-        description="Its backtest: GET /backtest/runs/{run_id} has its costs times 2 and 5 as well."
+        description="Its backtest: GET /backtest/runs/{backtest_id} has its costs times 2 and 5 as well."
     )
     out_of_sample: OutOfSample
     choices: list[Choice] = Field(description="Oldest first.")

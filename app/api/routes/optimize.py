@@ -21,7 +21,7 @@ router = APIRouter(route_class=StrictRoute, tags=["optimize"])
 
 _LISTED: dict[int | str, dict[str, Any]] = {200: CSV_ANSWER}
 
-RunId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The optimisation's id.")]
+OptimizationId = Annotated[str, Path(pattern=r"^[A-Za-z0-9_-]{1,64}$", description="The optimisation's id.")]
 
 
 @router.post(
@@ -80,25 +80,25 @@ async def list_optimizations(
 
 
 @router.get(
-    "/optimize/runs/{run_id}",
+    "/optimize/runs/{optimization_id}",
     operation_id="get_optimization",
     summary="Get an optimisation",
     response_model=optimizations.Optimization,
     responses=documented(404, 503),
 )
-async def get_optimization(service: RunningService, run_id: RunId) -> Any:  # noqa: ANN401 - FastAPI makes one of it
+async def get_optimization(service: RunningService, optimization_id: OptimizationId) -> Any:  # noqa: ANN401 - FastAPI makes one of it
     """What was asked for and found, and what is to be thought of it by all that was tried until now."""
-    return await service.optimizations.load(run_id)
+    return await service.optimizations.load(optimization_id)
 
 
 @router.delete(
-    "/optimize/runs/{run_id}",
+    "/optimize/runs/{optimization_id}",
     operation_id="delete_optimization",
     summary="Delete an optimisation",
     dependencies=[Depends(no_body)],
     status_code=204,
     responses=documented(404, writes=True),
 )
-async def delete_optimization(service: RunningService, run_id: RunId) -> None:
+async def delete_optimization(service: RunningService, optimization_id: OptimizationId) -> None:
     """Throw an optimisation away. What it tried stays counted, against all others on these candles."""
-    await service.optimizations.delete(run_id)
+    await service.optimizations.delete(optimization_id)

@@ -208,7 +208,7 @@ def test_span_that_is_too_short_for_its_folds_is_refused(tmp_path: Path) -> None
 
 
 def test_forest_is_taught_by_its_parameters_and_gated_by_its_confidence(tmp_path: Path) -> None:
-    own = {"training_klines": 500, "require_positive_return": False, "model_threshold_percent": 2}
+    own = {"training_klines": 500, "require_positive_return": False, "model_threshold_percent": 2, "allow_short": True}
     span = {"since": SINCE + timedelta(days=100), "until": SINCE + timedelta(days=120)}
     base = make_base(own, **span, strategy="forest", step_bars=120, parameters={"horizon_bars": 5})
     axes = (Axis("depth", 2, 3, 1, is_integer=True), Axis("min_confidence", 0.0, 0.9, 0.9, is_integer=False))
