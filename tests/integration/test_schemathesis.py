@@ -6,7 +6,7 @@ import os
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def running_service(folder: Path) -> Iterator[tuple[str, str, str]]:
         yield server.url, run_job(client, "/backtest/run", asked), run_job(client, "/optimize", varied)
 
 
-def run_job(client: httpx.Client, address: str, asked: dict[str, object]) -> str:
+def run_job(client: httpx.Client, address: str, asked: Mapping[str, object]) -> str:
     """The id of the run that a job comes to."""
     answer = client.post(address, json=asked).raise_for_status()
     deadline = time.monotonic() + READY_SECONDS

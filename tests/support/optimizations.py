@@ -38,10 +38,10 @@ AXES = (Axis("fast_bars", 2, 20, 2, is_integer=True), Axis("slow_bars", 10, 120,
 """120 points, of which 8 conflict."""
 
 
-def make_market(closes: np.ndarray, first: datetime, interval: Interval = INTERVAL) -> Bars:
-    """Candles of these closes, each of which opens where the last one closed."""
+def make_market(closes: np.ndarray, first: datetime, interval: Interval = INTERVAL, *, flat: bool = False) -> Bars:
+    """Candles of these closes, each of which opens where the last one closed, or has but one price, and no slippage."""
     step = interval.milliseconds
-    opens = np.append(closes[:1], closes[:-1])
+    opens = closes if flat else np.append(closes[:1], closes[:-1])
     start = int(first.timestamp()) * 1_000
     high, low = np.maximum(opens, closes), np.minimum(opens, closes)
     return Bars(start + step * np.arange(len(closes)), opens, high, low, closes, np.full(len(closes), 1e6))
@@ -75,10 +75,10 @@ def make_optimization(base: BacktestRequest | None = None, **fields: Any) -> Opt
     return OptimizationRequest(backtest=base or make_base(), **{"axes": AXES, **fields})
 
 
-def make_task(request: OptimizationRequest, closes: np.ndarray) -> tuple[Task, dict[str, Bars]]:
+def make_task(request: OptimizationRequest, closes: np.ndarray, *, flat: bool = False) -> tuple[Task, dict[str, Bars]]:
     """What a process is given to compute an optimisation on a market of these closes."""
     base = request.backtest
-    bars = make_market(closes, base.since - WINDOW * base.interval.duration, base.interval)
+    bars = make_market(closes, base.since - WINDOW * base.interval.duration, base.interval, flat=flat)
     step = Decimal("0.00000001")
     series = SeriesData(
         symbol="BTCUSDT",
@@ -94,7 +94,7 @@ def make_task(request: OptimizationRequest, closes: np.ndarray) -> tuple[Task, d
     return Task("f" * 32, SINCE, "0.1.0", request, data), {"BTCUSDT": bars}
 
 
-def optimize(request: OptimizationRequest, closes: np.ndarray, folder: Path) -> OptimizationRun:
+def optimize(request: OptimizationRequest, closes: np.ndarray, folder: Path, *, flat: bool = False) -> OptimizationRun:
     """Compute an optimisation on a market of these closes."""
-    task, history = make_task(request, closes)
+    task, history = make_task(request, closes, flat=flat)
     return compute_optimization(task, history, folder, folder, lambda _share, _words: None)

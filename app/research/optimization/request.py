@@ -112,12 +112,13 @@ class OptimizationRequest:
         for name, (is_right, words) in (self._rules() | self._rules_of_search()).items():
             if not is_right:
                 raise InvalidInputError(f"{name} must be {words}.", code="invalid_request", context={"field": name})
-        if self.method is Method.GRID and self.space.size > MAXIMUM_TRIALS:
+        size = self.space.size
+        if self.method is Method.GRID and size > MAXIMUM_TRIALS:
             raise InvalidInputError(
-                f"The grid has {self.space.size:,} points, and {MAXIMUM_TRIALS:,} are the most; narrow a range, take a "
+                f"The grid has {size:,} points, and {MAXIMUM_TRIALS:,} are the most; narrow a range, take a "
                 "larger step, or try some of them by random.",
                 code="grid_too_large",
-                context={"points": self.space.size},
+                context={"points": size},
             )
 
     @property

@@ -21,11 +21,11 @@ from app.research.backtest.computing import Task as BacktestTask
 from app.research.backtest.computing import compute_backtest
 from app.research.backtest.measuring import compute_daily
 from app.research.optimization.computing import OPTUNA_FILE, TRIALS_FILE, compute_optimization
-from app.research.optimization.request import EvolutionRule, FoldRule, Method, Objective, OptimizationRequest
+from app.research.optimization.request import FoldRule, Method, Objective, OptimizationRequest
 from app.research.optimization.request import make_request as make
 from app.research.optimization.result import OptimizationRun
 from app.research.optimization.space import Axis
-from app.research.optimization.worker import BARS_FILE, TASK_FILE
+from app.research.optimization.worker import BARS_FILE, TASK_FILE, main
 from app.risk.metrics import compute_sharpe, compute_total_return
 from ml.bars import save_bars
 from tests.support.backtests import SINCE
@@ -108,11 +108,10 @@ def test_choice_is_made_without_the_days_after_it(method: Method, tmp_path: Path
     changed = closes.copy()
     cut = len(closes) - count_bars(DAYS // 2) + 1
     changed[cut:] = closes[cut - 1] * draw_walk(4)[: len(closes) - cut] / 100.0
-    first, second = (
-        optimize(ask(method), series, folder)
-        for series, folder in ((closes, tmp_path / "one"), (changed, tmp_path / "other"))
-        if not folder.mkdir()
-    )
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+    first = optimize(ask(method), closes, tmp_path / "one")
+    second = optimize(ask(method), changed, tmp_path / "other")
     assert first.best_curve != second.best_curve
     assert first.choices[0].values == second.choices[0].values
     assert first.choices[0].in_sample == second.choices[0].in_sample
@@ -208,9 +207,14 @@ def test_span_that_is_too_short_for_its_folds_is_refused(tmp_path: Path) -> None
 
 
 def test_forest_is_taught_by_its_parameters_and_gated_by_its_confidence(tmp_path: Path) -> None:
-    own = {"training_klines": 500, "require_positive_return": False, "model_threshold_percent": 2, "allow_short": True}
-    span = {"since": SINCE + timedelta(days=100), "until": SINCE + timedelta(days=120)}
-    base = make_base(own, **span, strategy="forest", step_bars=120, parameters={"horizon_bars": 5})
+    own: dict[str, object] = {
+        "training_klines": 500,
+        "require_positive_return": False,
+        "model_threshold_percent": 2,
+        "allow_short": True,
+    }
+    since, until = (SINCE + timedelta(days=day) for day in (100, 120))
+    base = make_base(own, since=since, until=until, strategy="forest", step_bars=120, parameters={"horizon_bars": 5})
     axes = (Axis("depth", 2, 3, 1, is_integer=True), Axis("min_confidence", 0.0, 0.9, 0.9, is_integer=False))
     request = OptimizationRequest(backtest=base, axes=axes, method=Method.GRID, folds=FoldRule(folds=2))
     task, history = make_task(replace(request, backtest=replace(base, since=SINCE)), draw_waves(2))
@@ -238,5 +242,14 @@ def test_trials_on_a_dask_cluster_come_to_the_same(waves: np.ndarray, tmp_path: 
     assert strip(runs[0]) == strip(runs[1])
 
 
-def test_evolution_by_its_rule_is_as_long_as_asked() -> None:
-    assert ask(Method.GENETIC).evolution == EvolutionRule(population=12, generations=4)
+def test_cluster_that_does_not_answer_is_said_by_the_process(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ml.backend._CONNECT_SECONDS", 0.2)
+    task, history = make_task(ask(Method.RANDOM), draw_walk(1))
+    (tmp_path / TASK_FILE).write_text(canonical(to_plain(replace(task, backend="tcp://127.0.0.1:1"))))
+    save_bars(tmp_path / BARS_FILE, history)
+    assert main(tmp_path, tmp_path, tmp_path) == 3
+    last = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert (last["error"]["kind"], last["error"]["code"]) == ("ConfigurationError", "backend_unusable")
+    assert last["error"]["message"].startswith("No Dask scheduler answers at TRAINING_BACKEND=tcp://127.0.0.1:1")

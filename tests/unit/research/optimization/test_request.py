@@ -88,7 +88,8 @@ def test_budget_is_of_one_search_and_those_that_learn_have_one_for_each_choice()
 
 
 def test_document_of_something_else_is_refused() -> None:
-    for document in ({}, {"axes": 3}, {"backtest": {}}):
+    documents: list[dict[str, Any]] = [{}, {"axes": 3}, {"backtest": {}}]
+    for document in documents:
         with pytest.raises(InvalidInputError) as caught:
             OptimizationRequest.from_document(document)
         assert caught.value.code == "invalid_request"
