@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from app.errors import InvalidInputError
 from app.research.backtest.books import OUTCOMES, BoolArray, CodeArray
 from ml.bars import Bars, FloatArray, IntegerArray
 
+T = TypeVar("T", float, FloatArray)
 LARGEST_PRICE = 4 * 10**16
 """The highest price that compiled rules take, in 1e-8 quote units: 400 million whole ones."""
 
@@ -61,6 +63,10 @@ def to_unit_bars(bars: Bars) -> UnitBars:
     return UnitBars(bars.open_time_ms, opening, high, low, close, to_unit_array(bars.volume))
 
 
+def nearest_units(values: T) -> T:
+    return np.rint(values * float(UNITS))
+
+
 def to_unit_array(values: FloatArray) -> IntegerArray:
     """Whole numbers of 1e-8 units, at most `LARGEST`, of the same shape.
 
@@ -68,7 +74,7 @@ def to_unit_array(values: FloatArray) -> IntegerArray:
     [10000000, 9223372036854775807]
     """
     scaled = values * float(UNITS)
-    units = np.rint(np.minimum(scaled, _EXACT)).astype(np.int64)
+    units = nearest_units(np.minimum(values, _EXACT / UNITS)).astype(np.int64)
     for place in np.flatnonzero(scaled > _EXACT).tolist():
         units[place] = min(to_units(Decimal(repr(float(values[place])))), LARGEST)
     return units

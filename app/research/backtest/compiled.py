@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import fields
 
 import numpy as np
 
@@ -11,15 +11,12 @@ from app.domain.money import LARGEST, to_units
 from app.domain.risk import SizingMethod, StopRule
 from app.errors import InvalidInputError
 from app.research.backtest.books import Books, Fills
+from app.research.backtest.kernel import layout
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
 from app.risk.protection import to_hundredths
 from app.risk.sizing import to_ppm
 
-if TYPE_CHECKING:
-    from app.research.backtest.kernel.layout import Cycles, Facts, Rules, State
-
-_FILL_COLUMNS = 12
 _MINUTE_MS = 60_000
 
 
@@ -36,13 +33,12 @@ def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
 
 def run_prepared(plan: Plan, prepared: Prepared) -> Books:
     """Run a backtest on what was prepared for it; raises as `run_compiled`."""
-    from app.research.backtest.kernel.layout import FILLS, Cycles  # noqa: PLC0415 - loads numba, which only backtests need
-    from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415
+    from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415 - loads numba, which only backtests need
 
     facts, rules = _make_facts(prepared), make_rules(plan)
     count = len(prepared.cycle_bars)
     outcomes, equity, held = np.empty(count, np.int8), np.empty(count, np.int64), np.empty(count, np.bool_)
-    cycles = Cycles(prepared.cycle_series, prepared.cycle_bars, outcomes, equity, held)
+    cycles = layout.Cycles(prepared.cycle_series, prepared.cycle_bars, outcomes, equity, held)
     capacity = 16 + 4 * int((prepared.market.verdicts == 0).sum())
     while True:
         state = _open_account(plan, prepared, capacity)
@@ -50,18 +46,19 @@ def run_prepared(plan: Plan, prepared: Prepared) -> Books:
             run_cycles(prepared.market, facts, rules, state, cycles)
         except OverflowError as error:
             raise _beyond() from error
-        if state.account[FILLS] <= capacity:
+        fills = int(state.account["fills"][0])
+        if fills <= capacity:
             return _close(prepared, cycles, state)
-        capacity = int(state.account[FILLS])
+        capacity = fills
 
 
-def make_rules(plan: Plan) -> Rules:
+def make_rules(plan: Plan) -> np.ndarray:
     """The rules of a plan in whole numbers."""
-    from app.research.backtest.kernel import layout  # noqa: PLC0415 - loads numba, which only backtests need
 
     sizing, limits, protection = plan.sizing, plan.limits, plan.protection
     method = {SizingMethod.FIXED_FRACTION: layout.FIXED, SizingMethod.RISK_PER_TRADE: layout.AT_RISK}
-    return layout.Rules(
+    return layout.make_record(
+        layout.RULES,
         fee_ppm=plan.terms.fee_ppm,
         slippage_ppm=plan.terms.slippage_ppm,
         volume_share_ppm=plan.terms.volume_share_ppm,
@@ -87,44 +84,33 @@ def make_rules(plan: Plan) -> Rules:
     )
 
 
-def _make_facts(prepared: Prepared) -> Facts:
-    from app.research.backtest.kernel.layout import Facts  # noqa: PLC0415 - loads numba, which only backtests need
-
-    instruments = [series.instrument for series in prepared.series]
-    return Facts(
-        tick=np.array([to_units(one.tick_size) for one in instruments], dtype=np.int64),
-        lot=np.array([to_units(one.lot_step) for one in instruments], dtype=np.int64),
-        minimum_notional=np.array([to_units(one.minimum_notional) for one in instruments], dtype=np.int64),
-        first_bar=prepared.first_bars,
-        duration_ms=np.array([series.interval.milliseconds for series in prepared.series], dtype=np.int64),
-    )
+def _make_facts(prepared: Prepared) -> np.ndarray:
+    facts = np.zeros(len(prepared.series), layout.FACTS)
+    for row, series, first_bar in zip(facts, prepared.series, prepared.first_bars.tolist(), strict=True):
+        instrument = series.instrument
+        row["tick"], row["lot"] = to_units(instrument.tick_size), to_units(instrument.lot_step)
+        row["minimum_notional"] = to_units(instrument.minimum_notional)
+        row["first_bar"], row["duration_ms"] = first_bar, series.interval.milliseconds
+    return facts
 
 
-def _open_account(plan: Plan, prepared: Prepared, capacity: int) -> State:
-    from app.research.backtest.kernel import layout  # noqa: PLC0415 - loads numba, which only backtests need
-
+def _open_account(plan: Plan, prepared: Prepared, capacity: int) -> layout.State:
     cash = to_units(plan.initial_cash)
     if not 0 < cash <= LARGEST // 8:
         raise _beyond()
-    account = np.zeros(12, dtype=np.int64)
-    account[[layout.CASH, layout.PEAK, layout.DAY_EQUITY, layout.EQUITY]] = cash
-    account[layout.HALTED_IN] = -1
+    account = layout.make_record(layout.ACCOUNT, cash=cash, peak=cash, day_equity=cash, equity=cash, halted_in=-1)
     if len(prepared.times_ms):
-        account[layout.DAY_END] = (prepared.times_ms[0] // layout.DAY_MS + 1) * layout.DAY_MS
-    count = len(prepared.series)
+        account["day_ends_ms"] = (prepared.times_ms[0] // layout.DAY_MS + 1) * layout.DAY_MS
     return layout.State(
         account,
-        np.zeros((count, 8), dtype=np.int64),
-        np.zeros((count, 3, 6), dtype=np.int64),
-        np.empty((capacity, _FILL_COLUMNS), dtype=np.int64),
-        np.zeros(5, dtype=np.int64),
+        np.zeros(len(prepared.series), layout.HOLDING),
+        *(np.zeros(1, kind) for kind in (layout.CANDLE, layout.MOMENT, layout.FILL)),
+        np.empty(capacity, layout.FILL),
     )
 
 
-def _close(prepared: Prepared, cycles: Cycles, state: State) -> Books:
-    from app.research.backtest.kernel import layout  # noqa: PLC0415 - loads numba, which only backtests need
-
-    rows = state.fills[: int(state.account[layout.FILLS])]
+def _close(prepared: Prepared, cycles: layout.Cycles, state: layout.State) -> Books:
+    rows = state.fills[: int(state.account["fills"][0])]
     return Books(
         times_ms=prepared.times_ms,
         series=prepared.cycle_series,
@@ -132,8 +118,8 @@ def _close(prepared: Prepared, cycles: Cycles, state: State) -> Books:
         outcomes=cycles.outcomes,
         equity=cycles.equity,
         held=cycles.held,
-        fills=Fills(*(np.ascontiguousarray(rows[:, column]) for column in range(_FILL_COLUMNS))),
-        halted_cycle=int(state.account[layout.HALTED_IN]),
+        fills=Fills(*(np.ascontiguousarray(rows[field.name]) for field in fields(Fills))),
+        halted_cycle=int(state.account["halted_in"][0]),
     )
 
 

@@ -60,8 +60,10 @@ def prepare(plan: Plan, series: Sequence[Series]) -> Prepared:
     from app.research.backtest.kernel.layout import Market  # noqa: PLC0415 - loads numba, which only backtests need
 
     parts = [_prepare_part(plan, one) for one in series]
-    fields = ("open_time_ms", "open", "high", "low", "close", "volume")
-    columns = [_join([getattr(part.bars, name) for part in parts]) for name in fields]
+    times = _join([part.bars.open_time_ms for part in parts])
+    columns = [_join([getattr(part.bars, name) for part in parts])/1e8 for name in ("open","high","low","close")]
+    ex = np.array([_join([getattr(part.bars, name) for part in parts]) for name in ("open","high","low","close")])
+    columns = [times, *columns, ex if len(times) and ex.max() > 2**51 else ex[:, :0], _join([part.bars.volume for part in parts])]
     more = ("verdicts", "sides", "true_ranges", "shares", "too_old")
     market = Market(*columns, *(_join([getattr(part, name) for part in parts]) for name in more))
     lengths = [len(part.bars) for part in parts]
