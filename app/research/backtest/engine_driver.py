@@ -64,7 +64,7 @@ def run_engine(
         every_cycle: Have the engine run the cycles, too, that cannot change anything.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.to_unit_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.find_refusals`.
     """
     return asyncio.run(_Run(plan, write_script(plan, series), every_cycle=every_cycle).run(on_progress))
 

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.domain.risk import SizingMethod, StopRule
-from app.research.backtest.arrays import UnitBars, find_refusals, to_float_bars, to_unit_bars
+from app.research.backtest.arrays import count_prices, find_refusals, to_float_bars, to_unit_array
+from app.research.backtest.books import BoolArray, CodeArray
+from app.research.backtest.kernel.layout import Market
 from app.research.backtest.measures import find_shares, find_true_ranges
 from app.research.backtest.plan import Plan, Series
-from app.research.backtest.verdicts import Verdicts, find_verdicts
+from app.research.backtest.verdicts import find_verdicts
 from app.risk.limits import OLDEST_MODEL_AGES
 from ml.bars import IntegerArray
 
-if TYPE_CHECKING:
-    from app.research.backtest.books import BoolArray, CodeArray
-    from app.research.backtest.kernel.layout import Market
-
 _NEVER_MS = 2**62
+_NONE = np.zeros(0, dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -39,83 +37,74 @@ class Prepared:
     times_ms: IntegerArray
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """One series of a market."""
-
-    bars: UnitBars
-    verdicts: CodeArray
-    sides: CodeArray
-    true_ranges: IntegerArray
-    shares: IntegerArray
-    too_old: BoolArray
-
-
 def prepare(plan: Plan, series: Sequence[Series]) -> Prepared:
     """Prepare the markets of a backtest.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.to_unit_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.find_refusals`.
     """
-    from app.research.backtest.kernel.layout import Market  # noqa: PLC0415 - loads numba, which only backtests need
-
     parts = [_prepare_part(plan, one) for one in series]
-    times = _join([part.bars.open_time_ms for part in parts])
-    columns = [_join([getattr(part.bars, name) for part in parts])/1e8 for name in ("open","high","low","close")]
-    ex = np.array([_join([getattr(part.bars, name) for part in parts]) for name in ("open","high","low","close")])
-    columns = [times, *columns, ex if len(times) and ex.max() > 2**51 else ex[:, :0], _join([part.bars.volume for part in parts])]
-    more = ("verdicts", "sides", "true_ranges", "shares", "too_old")
-    market = Market(*columns, *(_join([getattr(part, name) for part in parts]) for name in more))
-    lengths = [len(part.bars) for part in parts]
+    market = parts[0] if len(parts) == 1 else _join(parts)
+    lengths = [len(one.bars) for one in series]
     firsts = np.cumsum([0, *lengths[:-1]]).astype(np.int64)
     return Prepared(tuple(series), market, firsts, *_order_cycles(market.open_time_ms, firsts, lengths))
 
 
-def _prepare_part(plan: Plan, series: Series) -> _Part:
-    bars = to_unit_bars(series.bars)
-    refusals = find_refusals(bars, series.interval, plan.window_bars, plan.minimum_bars)
+def _prepare_part(plan: Plan, series: Series) -> Market:
+    bars = series.bars
+    refusals, exact = find_refusals(bars, series.interval, plan.window_bars, plan.minimum_bars)
     verdicts = find_verdicts(series.signals, plan.gate, plan.latency_bars, refusals)
-    wanted = np.flatnonzero(verdicts.codes == 0)
-    is_protected = plan.protection.stop is not StopRule.NONE or plan.protection.target_atr_multiple > 0
-    needs_range = is_protected or plan.sizing.method is SizingMethod.RISK_PER_TRADE
-    needs_shares = plan.sizing.method in (SizingMethod.VOLATILITY_TARGET, SizingMethod.KELLY)
-    floats = to_float_bars(bars) if needs_range or needs_shares else series.bars
-    return _Part(
-        bars,
-        _to_bars(verdicts.codes, len(bars)),
-        _to_bars(verdicts.sides, len(bars)),
-        find_true_ranges(floats, series.interval, wanted if needs_range else wanted[:0]),
-        find_shares(
-            plan.sizing,
-            floats,
-            series.interval,
-            series.signals,
-            verdicts.said_at,
-            wanted if needs_shares else wanted[:0],
-        ),
-        _find_too_old(plan, series, verdicts),
+    needs_volume = plan.limits.max_volume_share > 0 or plan.terms.volume_share > 0
+    return Market(
+        *(bars.open_time_ms, bars.open, bars.high, bars.low, bars.close, exact),
+        volume=to_unit_array(bars.volume) if needs_volume else _NONE,
+        verdicts=verdicts.codes,
+        sides=verdicts.sides,
+        **_measure(plan, series, verdicts.codes),
+        too_old=_find_too_old(plan, series),
     )
 
 
-def _find_too_old(plan: Plan, series: Series, verdicts: Verdicts) -> BoolArray:
-    """Whether the model behind each bar's signal is too old to be traded on by the next open, shape (n_bars,)."""
+def _measure(plan: Plan, series: Series, verdicts: CodeArray) -> dict[str, IntegerArray]:
+    """What entries are protected and sized by, where the plan asks for it."""
+    is_protected = plan.protection.stop is not StopRule.NONE or plan.protection.target_atr_multiple > 0
+    needs_range = is_protected or plan.sizing.method is SizingMethod.RISK_PER_TRADE
+    needs_shares = plan.sizing.method in (SizingMethod.VOLATILITY_TARGET, SizingMethod.KELLY)
+    if not needs_range and not needs_shares:
+        return {"true_ranges": _NONE, "shares": _NONE}
+    floats, wanted = to_float_bars(series.bars), np.flatnonzero(verdicts[:-1] == 0)
+    return {
+        "true_ranges": find_true_ranges(floats, series.interval, wanted) if needs_range else _NONE,
+        "shares": find_shares(plan, series, floats, wanted) if needs_shares else _NONE,
+    }
+
+
+def _find_too_old(plan: Plan, series: Series) -> BoolArray:
+    """Whether the model behind each bar's signal is too old to be traded on by the next open, shape (n_bars,) or (0,)."""
     sources = series.signals.sources
     if all(source.taught_until_ms is None for source in sources):
-        return np.zeros(len(series.bars), dtype=np.bool_)
+        return np.zeros(0, dtype=np.bool_)
     taught = [_NEVER_MS if one.taught_until_ms is None else one.taught_until_ms for one in sources]
-    speakers = series.signals.speakers[np.maximum(verdicts.said_at, 0)]
-    ages = series.bars.open_time_ms[1:] - np.array([*taught, _NEVER_MS])[speakers]
+    bars = np.arange(len(series.bars))
+    speakers = series.signals.speakers[np.maximum(bars - plan.latency_bars, 0)]
+    ages = series.bars.open_time_ms[np.minimum(bars + 1, len(bars) - 1)] - np.array([*taught, _NEVER_MS])[speakers]
     limit = OLDEST_MODEL_AGES * plan.limits.model_maximum_age
-    return _to_bars(ages * 1_000 > limit.total_seconds() * 1_000_000, len(series.bars))
+    too_old: BoolArray = ages * 1_000 > limit.total_seconds() * 1_000_000
+    return too_old
 
 
-def _to_bars(values: np.ndarray, bars: int) -> np.ndarray:
-    """Values of cycles with one more for the last bar, after which none runs."""
-    return np.concatenate((values, np.zeros(bars - len(values), dtype=values.dtype)))
+def _join(parts: Sequence[Market]) -> Market:
+    """The bars of all series, one after another; what is left out of some only is filled in."""
+    if any(part.exact.shape[1] for part in parts):
+        parts = [part._replace(exact=part.exact if part.exact.shape[1] else count_prices(part)) for part in parts]
+    return Market(*(_join_column([getattr(part, name) for part in parts], parts) for name in Market._fields))
 
 
-def _join(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+def _join_column(pieces: Sequence[np.ndarray], parts: Sequence[Market]) -> np.ndarray:
+    if any(piece.shape[-1] for piece in pieces):
+        pairs = zip(pieces, parts, strict=True)
+        pieces = [one if one.shape[-1] else np.zeros(len(part.open_time_ms), one.dtype) for one, part in pairs]
+    return np.concatenate(pieces, axis=-1)
 
 
 def _order_cycles(
@@ -123,10 +112,10 @@ def _order_cycles(
 ) -> tuple[IntegerArray, IntegerArray, IntegerArray]:
     """The series, the bar and the time of each cycle, in the order of time, then of series."""
     counts = [max(length - 1, 0) for length in lengths]
+    if len(counts) == 1:
+        return np.zeros(counts[0], dtype=np.int64), np.arange(counts[0]), open_time_ms[1:]
     bars = np.concatenate([first + np.arange(count) for first, count in zip(firsts, counts, strict=True)])
     series = np.repeat(np.arange(len(counts)), counts)
-    times = open_time_ms[bars + 1] if len(bars) else bars
-    if len(lengths) > 1:
-        order = np.lexsort((series, times))
-        series, bars, times = series[order], bars[order], times[order]
-    return series, bars, times
+    times = open_time_ms[bars + 1]
+    order = np.lexsort((series, times))
+    return series[order], bars[order], times[order]

@@ -9,9 +9,9 @@ from app.domain.candle import Interval
 from app.domain.order import Side
 from app.domain.risk import SizingMethod
 from app.domain.signal import Prediction
+from app.research.backtest.plan import Plan, Series
 from app.risk.protection import to_price
 from app.risk.sizing import SizingRule, annualise, share_by_kelly, share_for_volatility
-from app.strategies.signals import SignalArrays
 from ml.bars import Bars, IntegerArray, find_segments
 from ml.indicators import compute_atr, compute_volatility
 
@@ -31,33 +31,29 @@ def find_true_ranges(bars: Bars, interval: Interval, wanted: IntegerArray) -> In
     return found
 
 
-def find_shares(
-    rule: SizingRule, bars: Bars, interval: Interval, signals: SignalArrays, said_at: IntegerArray, wanted: IntegerArray
-) -> IntegerArray:
+def find_shares(plan: Plan, series: Series, bars: Bars, wanted: IntegerArray) -> IntegerArray:
     """The share of equity that Kelly's rule or a volatility target gives after the `wanted` bars, in ppm.
 
     Args:
-        rule: How entries are sized.
+        plan: How entries are sized, and how late signals are traded.
+        series: What is said of the candles.
         bars: The candles, prices as a live cycle computes with.
-        interval: Theirs.
-        signals: What is said of them.
-        said_at: The bar whose signal is traded after each, shape (n_cycles,).
         wanted: The bars after which an entry may come.
 
     Returns:
         Shape (n_bars,); `UNKNOWN` where it cannot be told.
     """
-    found = np.full(len(bars), UNKNOWN, dtype=np.int64)
+    rule, found = plan.sizing, np.full(len(bars), UNKNOWN, dtype=np.int64)
     if rule.method is SizingMethod.VOLATILITY_TARGET:
-        starts = _find_starts(bars, interval)
+        starts = _find_starts(bars, series.interval)
         for bar in wanted.tolist():
             spread = compute_volatility(_window(bars, starts, bar)) or 0.0
-            yearly = annualise(spread, interval.duration)
+            yearly = annualise(spread, series.interval.duration)
             if yearly > 0:
                 found[bar] = share_for_volatility(rule.volatility_target, yearly)
     elif rule.method is SizingMethod.KELLY:
         for bar in wanted.tolist():
-            said = signals.predict(int(said_at[bar]))
+            said = series.signals.predict(bar - plan.latency_bars)
             if said is not None:
                 found[bar] = _find_kelly(rule, said)
     return found

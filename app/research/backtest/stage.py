@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 
@@ -16,13 +16,12 @@ from app.domain.market import Indicators, MarketSnapshot, Quote
 from app.domain.money import from_units
 from app.domain.signal import Prediction
 from app.errors import NotReadyError, UpstreamError
+from app.research.backtest.arrays import count_prices, to_unit_array
 from app.research.backtest.books import FIRST_REFUSAL, OUTCOMES
 from app.research.backtest.kernel.layout import CONFIDENT
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
-
-if TYPE_CHECKING:
-    from app.research.backtest.kernel.layout import Market
+from ml.bars import IntegerArray
 
 SOURCE = "backtest"
 """The name of the market that a backtest trades on."""
@@ -39,10 +38,12 @@ class Script:
     """The cycles of a backtest in their order, as plain lists: what is looked at one by one is quicker so.
 
     `verdicts` and `sides` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units.
+    `candles` has the open, high, low, close and volume of each bar of it in 1e-8 units, shape (5, n_bars).
     `busy` are the cycles whose verdict is `CONFIDENT`, and the number of all of them at the end.
     """
 
     prepared: Prepared
+    candles: IntegerArray
     series: list[int]
     bars: list[int]
     times_ms: list[int]
@@ -59,12 +60,15 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
     """The cycles of a backtest; raises as `market.prepare`."""
     prepared = prepare(plan, series)
     market, bars = prepared.market, prepared.cycle_bars
+    volumes = np.concatenate([one.bars.volume for one in prepared.series])
+    candles = np.concatenate((count_prices(market), [to_unit_array(volumes)]))
     return Script(
         prepared,
+        candles,
         prepared.cycle_series.tolist(),
         bars.tolist(),
         prepared.times_ms.tolist(),
-        market.opening[bars + 1].tolist(),
+        candles[0, bars + 1].tolist(),
         market.verdicts[bars].tolist(),
         market.sides[bars].tolist(),
         [*np.flatnonzero(market.verdicts[bars] == CONFIDENT).tolist(), len(bars)],
@@ -84,7 +88,7 @@ class Stage:
     def __init__(self, plan: Plan, script: Script) -> None:
         self._plan = plan
         self._script = script
-        self._candles = _Candles(script.prepared.market)
+        self._candles = _Candles(script.prepared.market.open_time_ms, script.candles)
         self._verdict = 0
         self._now = _EPOCH
         self._quote = 0
@@ -173,8 +177,9 @@ class Stage:
 class _Candles:
     """Candles of the domain, made of arrays when they are asked for."""
 
-    def __init__(self, market: Market) -> None:
-        self._market = market
+    def __init__(self, open_time_ms: IntegerArray, candles: IntegerArray) -> None:
+        self._open_time_ms = open_time_ms
+        self._candles = candles
         self._made: dict[int, Candle] = {}
 
     def get(self, bar: int, duration: timedelta) -> Candle:
@@ -186,10 +191,8 @@ class _Candles:
         return found
 
     def _make(self, bar: int, duration: timedelta) -> Candle:
-        market = self._market
-        opened = _EPOCH + int(market.open_time_ms[bar]) * _MILLISECOND
-        columns = (market.opening, market.high, market.low, market.close, market.volume)
-        opening, high, low, close, volume = (from_units(int(values[bar])) for values in columns)
+        opened = _EPOCH + int(self._open_time_ms[bar]) * _MILLISECOND
+        opening, high, low, close, volume = (from_units(units) for units in self._candles[:, bar].tolist())
         return Candle(opened, opened + duration - _MILLISECOND, opening, high, low, close, volume)
 
 

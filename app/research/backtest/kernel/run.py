@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from app.research.backtest.arrays import nearest_units
 from app.research.backtest.books import FIRST_REFUSAL
 from app.research.backtest.kernel.account import (
     capped,
@@ -19,24 +18,21 @@ from app.research.backtest.kernel.account import (
     is_below_minimum,
     market_price,
 )
+from app.research.backtest.kernel.candles import load_candle, price_at
 from app.research.backtest.kernel.entries import check_account, enter, is_out_of_band
 from app.research.backtest.kernel.fills import book_fill, move_to_dust, sweep_dust
 from app.research.backtest.kernel.layout import (
     ALREADY_IN_POSITION,
     BY_SIGNAL,
-    CLOSE,
     CONFIDENT,
     DAY_MS,
     FILLED,
-    HIGH,
-    LOW,
     NO_POSITION,
     NOT_POSITIVE,
     OPEN,
     PRICE_BAND,
     TO_DUST,
     Account,
-    Candle,
     Cycles,
     Desk,
     Market,
@@ -46,27 +42,8 @@ from app.research.backtest.kernel.resting import find_oldest, judge_bar
 from app.domain.portfolio import worth
 from app.research.backtest.native import compiled, inlined, inner
 from app.risk import limit_rules
-from ml.bars import FloatArray, IntegerArray
-
 NEVER_HALTED = -(2**62)
 """Less than any equity."""
-
-
-@inlined
-def price_at(prices: FloatArray, exact: IntegerArray, row: int, bar: int) -> int:
-    """A price in 1e-8 quote units."""
-    return exact[row, bar] if exact.shape[1] else np.int64(nearest_units(prices[bar]))
-
-
-@inlined
-def load_candle(candle: Candle, market: Market, bar: int) -> None:
-    """Look at a bar."""
-    candle.opened_ms = market.open_time_ms[bar]
-    candle.open = price_at(market.open, market.exact, OPEN, bar)
-    candle.high = price_at(market.high, market.exact, HIGH, bar)
-    candle.low = price_at(market.low, market.exact, LOW, bar)
-    candle.close = price_at(market.close, market.exact, CLOSE, bar)
-    candle.volume = market.volume[bar] if len(market.volume) else 0
 
 
 @inlined
