@@ -55,7 +55,7 @@ _RULES: tuple[Callable[..., object], ...] = (
     order_rules.short_collateral,
     order_rules.liquidation_price,
     order_rules.cover_cap,
-    order_rules.judge_candle,
+    order_rules.fill_rank,
     limit_rules.loss_ppm,
     limit_rules.distance_ppm,
     limit_rules.least_cost,

@@ -168,5 +168,6 @@ def _buy_or_sell_short(desk: Desk, side: int, budget: int, most: int) -> tuple[i
         return INSUFFICIENT_CASH, price
     if is_below_minimum(facts, price, quantity):
         return BELOW_MINIMUM, price
-    book_fill(desk, side, price, quantity, moment.quote, BY_SIGNAL)
+    book_fill(desk, side, price, quantity, moment.quote)
+    desk.fill.origin = BY_SIGNAL
     return FILLED, price

@@ -11,8 +11,8 @@ from app.risk import protection
 
 
 @inner
-def book_fill(desk: Desk, side: int, price: int, quantity: int, reference: int, origin: int) -> None:
-    """`Desk.fill`, without what it does to the order itself; `desk.fill` says what was booked."""
+def book_fill(desk: Desk, side: int, price: int, quantity: int, reference: int) -> None:
+    """`Desk.fill`, without what it does to the order itself; `desk.fill` says what was booked, but not who ordered."""
     account, holding, fill = desk.account, desk.holding, desk.fill
     notional = fill_rules.buy_notional(price, quantity) if side > 0 else fill_rules.sell_notional(price, quantity)
     fee = fill_rules.fee(notional, desk.rules.fee_ppm)
@@ -33,7 +33,7 @@ def book_fill(desk: Desk, side: int, price: int, quantity: int, reference: int, 
     holding.quantity += side * quantity
     account.cash -= paid + fee
     account.fills += 1
-    fill.cycle, fill.side, fill.origin, fill.quantity = desk.moment.cycle, side, origin, quantity
+    fill.cycle, fill.side, fill.quantity = desk.moment.cycle, side, quantity
     fill.price, fill.reference, fill.notional, fill.fee = price, reference, notional, fee
     fill.profit, fill.entry_fees, fill.cash_after = profit, released, account.cash
     fill.position_after = holding.quantity + holding.dust
@@ -83,33 +83,31 @@ def _cancel_orders(holding: Holding) -> None:
 
 
 @inner
-def _rest(holding: Holding, order: Order, kind: int, side: int, price: int, trail_ppm: int, active_from_ms: int) -> None:  # noqa: PLR0913, E501 - what an order is
-    """Let an order rest, unless its price is nothing."""
-    if price <= 0:
-        return
-    order.kind, order.side, order.price = kind, side, price
-    order.trail_ppm, order.active_from_ms, order.open_quantity = trail_ppm, active_from_ms, abs(holding.quantity)
-    holding.resting += 1
+def _rest(holding: Holding, order: Order, side: int, price: int, active_from_ms: int) -> None:
+    """Let an order of the kind and the trail that stand in it rest, unless its price is nothing."""
+    if price > 0:
+        order.side, order.price, order.active_from_ms = side, price, active_from_ms
+        order.open_quantity = abs(holding.quantity)
+        holding.resting += 1
 
 
 @inner
 def protect(desk: Desk, entry: int, stop: int, target: int) -> None:
     """`Desk._guard_short` and `market_orders.protect` of the entry price and the distances of the stop and the target."""
     rules, holding, tick, duration_ms = desk.rules, desk.holding, desk.facts.tick, desk.facts.duration_ms
-    orders, held = holding.orders, holding.quantity
+    held, liquidation, order, last = holding.quantity, holding.orders[LIQUIDATION], holding.orders[STOP], holding.orders[TARGET]
     side = -1 if held > 0 else 1
     opened = desk.candle.opened_ms + duration_ms
     if held < 0:
-        price = order_rules.liquidation_price(-holding.cost, -held)
-        _rest(holding, orders[LIQUIDATION], order_rules.LIQUIDATION, side, price, 0, opened)
+        liquidation.kind = order_rules.LIQUIDATION
+        _rest(holding, liquidation, side, order_rules.liquidation_price(-holding.cost, -held), opened)
     if rules.has_stop and rules.is_trailing:
-        trail_ppm = protection.trail_ppm(stop, desk.moment.quote)
-        price = order_rules.trailing_trigger(side, entry, trail_ppm, tick)
-        _rest(holding, orders[STOP], order_rules.TRAILING_STOP, side, price, trail_ppm, opened)
+        order.kind, order.trail_ppm = order_rules.TRAILING_STOP, protection.trail_ppm(stop, desk.moment.quote)
+        _rest(holding, order, side, order_rules.trailing_trigger(side, entry, order.trail_ppm, tick), opened)
     elif rules.has_stop:
-        price = order_rules.round_trigger(side, entry + side * stop, tick)
-        _rest(holding, orders[STOP], order_rules.STOP_LOSS, side, price, 0, opened)
+        order.kind = order_rules.STOP_LOSS
+        _rest(holding, order, side, order_rules.round_trigger(side, entry + side * stop, tick), opened)
     if rules.target_hundredths > 0:
-        price = order_rules.round_limit(side, entry - side * target, tick)
         late = max(1, -((opened - desk.moment.now_ms) // duration_ms)) * duration_ms
-        _rest(holding, orders[TARGET], order_rules.TAKE_PROFIT, side, price, 0, opened + late)
+        last.kind = order_rules.TAKE_PROFIT
+        _rest(holding, last, side, order_rules.round_limit(side, entry - side * target, tick), opened + late)

@@ -139,7 +139,7 @@ class Account:
 
 
 class Order:
-    """An order that rests; none where nothing of it is open."""
+    """An order that rests; none where nothing of it is open. `raw_price` is where it is to fill on the bar, else 0."""
 
     kind: int
     side: int
@@ -147,6 +147,7 @@ class Order:
     open_quantity: int
     trail_ppm: int
     active_from_ms: int
+    raw_price: int
 
 
 class Holding:

@@ -26,15 +26,13 @@ def find_oldest(holding: Holding) -> int:
 @inner
 def judge_bar(desk: Desk, fills: np.ndarray) -> None:
     """`resting._judge_candle` of `desk.candle`; `fills` is written to where there is room."""
-    candle, orders = desk.candle, desk.holding.orders
-    was_judged = (_is_judged(orders[0], candle), _is_judged(orders[1], candle), _is_judged(orders[2], candle))
-    is_reached = False
+    orders, is_reached = desk.holding.orders, False
     for place in range(3):
-        is_reached |= was_judged[place] and _raw_price(orders[place], candle) != order_rules.NO_FILL
+        is_reached |= _is_reached(orders[place], desk.candle)
     if is_reached:
         _fill_reached(desk, fills)
     for place in range(3):
-        if was_judged[place]:
+        if _is_judged(orders[place], desk.candle):
             _move_on(desk, orders[place])
 
 
@@ -45,38 +43,50 @@ def _is_judged(order: Order, candle: Candle) -> bool:
 
 
 @inner
-def _raw_price(order: Order, candle: Candle) -> int:
-    return order_rules.raw_price(order.kind, order.side, order.price, candle.open, candle.high, candle.low)
+def _is_reached(order: Order, candle: Candle) -> bool:
+    order.raw_price = order_rules.NO_FILL
+    if _is_judged(order, candle):
+        opening, high, low = candle.open, candle.high, candle.low
+        order.raw_price = order_rules.raw_price(order.kind, order.side, order.price, opening, high, low)
+    return order.raw_price != order_rules.NO_FILL
 
 
 @inner
 def _fill_reached(desk: Desk, fills: np.ndarray) -> None:
-    candle, orders = desk.candle, desk.holding.orders
-    places, kinds, sides, prices = [0][:0], [0][:0], [0][:0], [0][:0]  # of whole numbers, as numba must know
-    for place in range(3):
-        order = orders[place]
-        if _is_judged(order, candle):
-            places.append(place)
-            kinds.append(order.kind)
-            sides.append(order.side)
-            prices.append(order.price)
-    left = order_rules.NEVER
+    """Fill the orders that are reached, in the order of `order_rules.judge_candle`."""
+    orders, left = desk.holding.orders, order_rules.NEVER
     if desk.rules.volume_share_ppm > 0:
-        left = order_rules.volume_share(min(candle.volume, LARGEST), desk.rules.volume_share_ppm, desk.facts.lot)
-    for event in order_rules.judge_candle(kinds, sides, prices, candle.open, candle.high, candle.low):
+        volume = min(desk.candle.volume, LARGEST)
+        left = order_rules.volume_share(volume, desk.rules.volume_share_ppm, desk.facts.lot)
+    place = _find_next(orders, desk.candle.open)
+    while place >= 0:
         booked = desk.account.fills
-        left -= _fill_resting(desk, orders[places[event[0]]], event[1], left)
+        left -= _fill_resting(desk, orders[place], left)
+        orders[place].raw_price = order_rules.NO_FILL
         if booked < desk.account.fills and booked < len(fills):
             fills[booked] = desk.fill
+        place = _find_next(orders, desk.candle.open)
 
 
 @inner
-def _fill_resting(desk: Desk, order: Order, raw: int, left: int) -> int:
-    """`resting.fill` at the raw price, with what is left of the volume; what it took of that."""
+def _find_next(orders: tuple[Order, Order, Order], opening: int) -> int:
+    found = -1
+    for place in range(3):
+        order, first = orders[place], orders[max(found, 0)]
+        if order.raw_price != order_rules.NO_FILL:
+            rank = order_rules.fill_rank(order.kind, order.raw_price, opening, place)
+            if found < 0 or rank < order_rules.fill_rank(first.kind, first.raw_price, opening, found):
+                found = place
+    return found
+
+
+@inner
+def _fill_resting(desk: Desk, order: Order, left: int) -> int:
+    """`resting.fill` with what is left of the volume; what it took of that."""
     rules, facts, holding = desk.rules, desk.facts, desk.holding
     if order.open_quantity == 0:
         return 0
-    kind, side = order.kind, order.side
+    kind, side, raw = order.kind, order.side, order.raw_price
     price = order_rules.fill_price(kind, side, raw, slippage(rules, desk.candle), facts.tick)
     wanted = min(order.open_quantity, abs(holding.quantity))
     quantity = order_rules.fill_quantity(kind, wanted, left)
@@ -92,8 +102,8 @@ def _fill_resting(desk: Desk, order: Order, raw: int, left: int) -> int:
     order.open_quantity -= quantity
     if order.open_quantity == 0:
         holding.resting -= 1
-    origin = BY_LIQUIDATION if kind == order_rules.LIQUIDATION else BY_PROTECTION
-    book_fill(desk, side, price, quantity, raw, origin)
+    book_fill(desk, side, price, quantity, raw)
+    desk.fill.origin = BY_LIQUIDATION if kind == order_rules.LIQUIDATION else BY_PROTECTION
     return 0 if order_rules.is_stop(kind) else quantity
 
 

@@ -53,7 +53,7 @@ def run_busy(desk: Desk, market: Market, holdings: np.ndarray, fills: np.ndarray
     The cycle, its time and its quote stand in `desk.moment`, the equity and the peak of before in `desk.account`.
     """
     account, holding, candle, moment = desk.account, desk.holding, desk.candle, desk.moment
-    verdict, judged = market.verdicts[bar], bar
+    verdict, judged = np.int64(market.verdicts[bar]), bar
     if holding.resting > 0:
         oldest = find_oldest(holding)
         first = max(desk.facts.first_bar, bar - desk.rules.window_bars + 1)
@@ -72,7 +72,7 @@ def run_busy(desk: Desk, market: Market, holdings: np.ndarray, fills: np.ndarray
         moment.share = market.shares[bar] if len(market.shares) else 0
         moment.is_too_old = market.too_old[bar] if len(market.too_old) else False
         booked = account.fills
-        verdict = act(desk, holdings, market.sides[bar])
+        verdict = act(desk, holdings, np.int64(market.sides[bar]))
         if booked < account.fills and booked < len(fills):
             fills[booked] = desk.fill
         account.equity = compute_equity(account, holdings)
@@ -180,6 +180,7 @@ def _leave(desk: Desk) -> int:
             return TO_DUST
         quantity += holding.dust
         sweep_dust(holding)
-    book_fill(desk, side, price, quantity, desk.moment.quote, BY_SIGNAL)
+    book_fill(desk, side, price, quantity, desk.moment.quote)
+    desk.fill.origin = BY_SIGNAL
     desk.account.trades += 1
     return FILLED
