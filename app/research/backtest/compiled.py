@@ -14,10 +14,15 @@ from app.research.backtest.books import Books, Fills
 from app.research.backtest.kernel import layout
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
+from app.risk.curves import DAY_MS, find_utc_days
 from app.risk.protection import to_hundredths
 from app.risk.sizing import to_ppm
+from ml.bars import IntegerArray
 
 _MINUTE_MS = 60_000
+
+_LOOKS = 64
+"""At so many bars at once the kernel looks in advance: more would be too many where few of the signals are acted on."""
 
 
 def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
@@ -35,13 +40,10 @@ def run_prepared(plan: Plan, prepared: Prepared) -> Books:
     """Run a backtest on what was prepared for it; raises as `run_compiled`."""
     from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415 - loads numba, which only backtests need
 
-    facts, rules = _make_facts(prepared), make_rules(plan)
-    count = len(prepared.cycle_bars)
-    outcomes, equity, held = np.empty(count, np.int8), np.empty(count, np.int64), np.empty(count, np.bool_)
-    cycles = layout.Cycles(prepared.cycle_series, prepared.cycle_bars, outcomes, equity, held)
-    capacity = 16 + 4 * int((prepared.market.verdicts == 0).sum())
+    facts, rules, cycles = _make_facts(prepared), make_rules(plan), _make_cycles(prepared)
+    capacity = 16 + 4 * len(prepared.busy)
     while True:
-        state = _open_account(plan, prepared, capacity)
+        state = _open_account(plan, len(prepared.series), capacity)
         try:
             run_cycles(prepared.market, facts, rules, state, cycles)
         except OverflowError as error:
@@ -50,6 +52,29 @@ def run_prepared(plan: Plan, prepared: Prepared) -> Books:
         if fills <= capacity:
             return _close(prepared, cycles, state)
         capacity = fills
+
+
+def _make_cycles(prepared: Prepared) -> layout.Cycles:
+    is_single, count = len(prepared.series) == 1, len(prepared.cycle_bars)
+    verdicts, days = prepared.market.verdicts, find_utc_days(prepared.times_ms)
+    nothing = np.zeros(0, dtype=np.int64)
+    return layout.Cycles(
+        series=nothing if is_single else prepared.cycle_series,
+        bars=nothing if is_single else prepared.cycle_bars,
+        busy=prepared.busy,
+        sides=prepared.sides,
+        day_ends=find_day_ends(prepared.times_ms),
+        daily=np.empty(len(days), dtype=np.int64),
+        outcomes=verdicts[:count].copy() if is_single else verdicts[prepared.cycle_bars],
+        equity=np.empty(count, dtype=np.int64),
+        held=np.empty(count, dtype=np.bool_),
+    )
+
+
+def find_day_ends(times_ms: IntegerArray) -> IntegerArray:
+    """The cycle after the last of each UTC day, shape (n_days,)."""
+    days = find_utc_days(times_ms)
+    return np.searchsorted(times_ms, (np.arange(days.start, days.stop) + 1) * DAY_MS).astype(np.int64)
 
 
 def make_rules(plan: Plan) -> np.ndarray:
@@ -94,18 +119,17 @@ def _make_facts(prepared: Prepared) -> np.ndarray:
     return facts
 
 
-def _open_account(plan: Plan, prepared: Prepared, capacity: int) -> layout.State:
+def _open_account(plan: Plan, series: int, capacity: int) -> layout.State:
     cash = to_units(plan.initial_cash)
     if not 0 < cash <= LARGEST // 8:
         raise _beyond()
     account = layout.make_record(layout.ACCOUNT, cash=cash, peak=cash, day_equity=cash, equity=cash, halted_in=-1)
-    if len(prepared.times_ms):
-        account["day_ends_ms"] = (prepared.times_ms[0] // layout.DAY_MS + 1) * layout.DAY_MS
     return layout.State(
         account,
-        np.zeros(len(prepared.series), layout.HOLDING),
+        np.zeros(series, layout.HOLDING),
         *(np.zeros(1, kind) for kind in (layout.CANDLE, layout.MOMENT, layout.FILL)),
         np.empty(capacity, layout.FILL),
+        np.empty(_LOOKS, layout.CANDLE),
     )
 
 
@@ -114,7 +138,7 @@ def _close(prepared: Prepared, cycles: layout.Cycles, state: layout.State) -> Bo
     return Books(
         times_ms=prepared.times_ms,
         series=prepared.cycle_series,
-        bars=prepared.cycle_bars - prepared.first_bars[prepared.cycle_series],
+        bars=prepared.own_bars(),
         outcomes=cycles.outcomes,
         equity=cycles.equity,
         held=cycles.held,

@@ -164,7 +164,7 @@ class _Run:
         return Books(
             times_ms=prepared.times_ms,
             series=prepared.cycle_series,
-            bars=prepared.cycle_bars - prepared.first_bars[prepared.cycle_series],
+            bars=prepared.own_bars(),
             outcomes=np.array(self._outcomes, dtype=np.int8),
             equity=np.array(self._equity, dtype=np.int64),
             held=np.array(self._held, dtype=np.bool_),

@@ -10,7 +10,7 @@ import numpy as np
 from app.domain.risk import SizingMethod, StopRule
 from app.research.backtest.arrays import count_prices, find_refusals, to_float_bars, to_unit_array
 from app.research.backtest.books import BoolArray, CodeArray
-from app.research.backtest.kernel.layout import Market
+from app.research.backtest.kernel.layout import CONFIDENT, Market
 from app.research.backtest.measures import find_shares, find_true_ranges
 from app.research.backtest.plan import Plan, Series
 from app.research.backtest.verdicts import find_verdicts
@@ -25,8 +25,9 @@ _NONE = np.zeros(0, dtype=np.int64)
 class Prepared:
     """The markets of a backtest as the compiled pass takes them, and the cycles in their order.
 
-    `first_bars` is where each series begins in `market`, shape (n_series,); the rest is of shape (n_cycles,), as in
-    `books.Books`, with `cycle_bars` counted in `market`.
+    `first_bars` is where each series begins in `market`, shape (n_series,). `cycle_series`, `cycle_bars` (counted in
+    `market`) and `times_ms` are of shape (n_cycles,), as in `books.Books`. `busy` are the cycles whose signal passed
+    the gate, `sides` 1 where it is a BUY and -1 where it is a SELL, both of shape (n_busy,).
     """
 
     series: tuple[Series, ...]
@@ -35,6 +36,15 @@ class Prepared:
     cycle_series: IntegerArray
     cycle_bars: IntegerArray
     times_ms: IntegerArray
+    busy: IntegerArray
+    sides: CodeArray
+
+    def own_bars(self) -> IntegerArray:
+        """`cycle_bars`, counted in each series, shape (n_cycles,)."""
+        if len(self.series) == 1:
+            return self.cycle_bars
+        bars: IntegerArray = self.cycle_bars - self.first_bars[self.cycle_series]
+        return bars
 
 
 def prepare(plan: Plan, series: Sequence[Series]) -> Prepared:
@@ -43,26 +53,29 @@ def prepare(plan: Plan, series: Sequence[Series]) -> Prepared:
     Raises:
         InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.find_refusals`.
     """
-    parts = [_prepare_part(plan, one) for one in series]
-    market = parts[0] if len(parts) == 1 else _join(parts)
-    lengths = [len(one.bars) for one in series]
+    pairs = [_prepare_part(plan, one) for one in series]
+    parts, lengths = [part for part, _ in pairs], [len(one.bars) for one in series]
+    market, sides = (parts[0], pairs[0][1]) if len(parts) == 1 else (_join(parts), np.concatenate([s for _, s in pairs]))
     firsts = np.cumsum([0, *lengths[:-1]]).astype(np.int64)
-    return Prepared(tuple(series), market, firsts, *_order_cycles(market.open_time_ms, firsts, lengths))
+    cycle_series, cycle_bars, times_ms = order_cycles(market.open_time_ms, firsts, lengths)
+    verdicts = market.verdicts[: len(cycle_bars)] if len(parts) == 1 else market.verdicts[cycle_bars]
+    busy = np.flatnonzero(verdicts == CONFIDENT)
+    return Prepared(tuple(series), market, firsts, cycle_series, cycle_bars, times_ms, busy, sides[cycle_bars[busy]])
 
 
-def _prepare_part(plan: Plan, series: Series) -> Market:
+def _prepare_part(plan: Plan, series: Series) -> tuple[Market, CodeArray]:
     bars = series.bars
     refusals, exact = find_refusals(bars, series.interval, plan.window_bars, plan.minimum_bars)
     verdicts = find_verdicts(series.signals, plan.gate, plan.latency_bars, refusals)
     needs_volume = plan.limits.max_volume_share > 0 or plan.terms.volume_share > 0
-    return Market(
+    market = Market(
         *(bars.open_time_ms, bars.open, bars.high, bars.low, bars.close, exact),
         volume=to_unit_array(bars.volume) if needs_volume else _NONE,
         verdicts=verdicts.codes,
-        sides=verdicts.sides,
         **_measure(plan, series, verdicts.codes),
         too_old=_find_too_old(plan, series),
     )
+    return market, verdicts.sides
 
 
 def _measure(plan: Plan, series: Series, verdicts: CodeArray) -> dict[str, IntegerArray]:
@@ -72,7 +85,7 @@ def _measure(plan: Plan, series: Series, verdicts: CodeArray) -> dict[str, Integ
     needs_shares = plan.sizing.method in (SizingMethod.VOLATILITY_TARGET, SizingMethod.KELLY)
     if not needs_range and not needs_shares:
         return {"true_ranges": _NONE, "shares": _NONE}
-    floats, wanted = to_float_bars(series.bars), np.flatnonzero(verdicts[:-1] == 0)
+    floats, wanted = to_float_bars(series.bars), np.flatnonzero(verdicts[:-1] == CONFIDENT)
     return {
         "true_ranges": find_true_ranges(floats, series.interval, wanted) if needs_range else _NONE,
         "shares": find_shares(plan, series, floats, wanted) if needs_shares else _NONE,
@@ -107,7 +120,7 @@ def _join_column(pieces: Sequence[np.ndarray], parts: Sequence[Market]) -> np.nd
     return np.concatenate(pieces, axis=-1)
 
 
-def _order_cycles(
+def order_cycles(
     open_time_ms: IntegerArray, firsts: IntegerArray, lengths: Sequence[int]
 ) -> tuple[IntegerArray, IntegerArray, IntegerArray]:
     """The series, the bar and the time of each cycle, in the order of time, then of series."""

@@ -18,7 +18,6 @@ from app.domain.signal import Prediction
 from app.errors import NotReadyError, UpstreamError
 from app.research.backtest.arrays import count_prices, to_unit_array
 from app.research.backtest.books import FIRST_REFUSAL, OUTCOMES
-from app.research.backtest.kernel.layout import CONFIDENT
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
 from ml.bars import IntegerArray
@@ -37,7 +36,8 @@ _NOTHING_MEASURED = Indicators(None, None, None, None)
 class Script:
     """The cycles of a backtest in their order, as plain lists: what is looked at one by one is quicker so.
 
-    `verdicts` and `sides` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units.
+    `verdicts` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units. `sides` are 1
+    where a BUY may be traded, -1 where a SELL may.
     `candles` has the open, high, low, close and volume of each bar of it in 1e-8 units, shape (5, n_bars).
     `busy` are the cycles whose verdict is `CONFIDENT`, and the number of all of them at the end.
     """
@@ -62,6 +62,8 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
     market, bars = prepared.market, prepared.cycle_bars
     volumes = np.concatenate([one.bars.volume for one in prepared.series])
     candles = np.concatenate((count_prices(market), [to_unit_array(volumes)]))
+    sides = np.zeros(len(bars), dtype=np.int8)
+    sides[prepared.busy] = prepared.sides
     return Script(
         prepared,
         candles,
@@ -70,8 +72,8 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
         prepared.times_ms.tolist(),
         candles[0, bars + 1].tolist(),
         market.verdicts[bars].tolist(),
-        market.sides[bars].tolist(),
-        [*np.flatnonzero(market.verdicts[bars] == CONFIDENT).tolist(), len(bars)],
+        sides.tolist(),
+        [*prepared.busy.tolist(), len(bars)],
     )
 
 

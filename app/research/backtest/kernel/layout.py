@@ -47,8 +47,6 @@ LIQUIDATION, STOP, TARGET = range(3)
 OPEN, HIGH, LOW, CLOSE = range(4)
 """The rows of `Market.exact`."""
 
-DAY_MS = 86_400_000
-
 FIXED, AT_RISK, PER_BAR = range(3)
 """How an entry is sized: a share of the cash, by its stop, or the share of equity that `Market.shares` has."""
 
@@ -63,7 +61,6 @@ class Market(NamedTuple):
             of shape (4, 0), and each is rounded when it is looked at.
         volume: Of shape (0,) where no rule looks at volumes.
         verdicts: `CONFIDENT` or places in `books.OUTCOMES`.
-        sides: 1 for BUY, -1 for SELL, 0 for neither.
         true_ranges: 0 where not known, in 1e-8 quote units; of shape (0,) where no rule looks at them.
         shares: In ppm of the equity, -1 where not known; of shape (0,) where no rule looks at them. It and
             `true_ranges` need to be right where the verdict is `CONFIDENT` only.
@@ -78,7 +75,6 @@ class Market(NamedTuple):
     exact: IntegerArray
     volume: IntegerArray
     verdicts: npt.NDArray[np.int8]
-    sides: npt.NDArray[np.int8]
     true_ranges: IntegerArray
     shares: IntegerArray
     too_old: npt.NDArray[np.bool_]
@@ -127,7 +123,6 @@ class Account:
     cash: int
     equity: int
     peak: int
-    day_ends_ms: int
     day_equity: int
     trades: int
     losses: int
@@ -185,6 +180,7 @@ class Moment:
     cycle: int
     now_ms: int
     quote: int
+    side: int
     true_range: int
     share: int
     is_too_old: bool
@@ -222,7 +218,11 @@ class Desk(NamedTuple):
 
 
 class State(NamedTuple):
-    """The account under way, in records: `holdings` one a series, `fills` as many as there is room for, others one."""
+    """The account under way, in records.
+
+    `holdings` has one a series, `fills` as many as there is room for, `looks` as many as are looked at in advance, the
+    others one.
+    """
 
     account: np.ndarray
     holdings: np.ndarray
@@ -230,13 +230,30 @@ class State(NamedTuple):
     moment: np.ndarray
     fill: np.ndarray
     fills: np.ndarray
+    looks: np.ndarray
 
 
 class Cycles(NamedTuple):
-    """The cycles in their order, and what comes of them; all of shape (n_cycles,)."""
+    """The cycles in their order, and what comes of them.
+
+    Attributes:
+        series: Which series each is about, shape (n_cycles,); (0,) where there is one only.
+        bars: After which bar of the market, shape (n_cycles,); (0,) where they are those of the market.
+        busy: The cycles whose verdict is `CONFIDENT`, rising, shape (n_busy,).
+        sides: What they ask for, 1 to buy and -1 to sell, shape (n_busy,).
+        day_ends: The cycle after the last of each UTC day, shape (n_days,).
+        daily: Is written: the equity at the end of each UTC day in 1e-8 quote units, shape (n_days,).
+        outcomes: The verdicts; is written over with what came of `busy`, shape (n_cycles,); (0,) where no one asks.
+        equity: Is written: after each cycle, in 1e-8 quote units, shape (n_cycles,); (0,) where no one asks.
+        held: Is written: whether anything was held then, shape (n_cycles,); (0,) where no one asks.
+    """
 
     series: IntegerArray
     bars: IntegerArray
+    busy: IntegerArray
+    sides: npt.NDArray[np.int8]
+    day_ends: IntegerArray
+    daily: IntegerArray
     outcomes: npt.NDArray[np.int8]
     equity: IntegerArray
     held: npt.NDArray[np.bool_]

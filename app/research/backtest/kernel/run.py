@@ -25,7 +25,6 @@ from app.research.backtest.kernel.layout import (
     ALREADY_IN_POSITION,
     BY_SIGNAL,
     CONFIDENT,
-    DAY_MS,
     FILLED,
     NO_POSITION,
     NOT_POSITIVE,
@@ -42,42 +41,9 @@ from app.research.backtest.kernel.resting import find_oldest, judge_bar
 from app.domain.portfolio import worth
 from app.research.backtest.native import compiled, inlined, inner
 from app.risk import limit_rules
+from ml.bars import IntegerArray
 NEVER_HALTED = -(2**62)
 """Less than any equity."""
-
-
-@inlined
-def run_busy(desk: Desk, market: Market, holdings: np.ndarray, fills: np.ndarray, bar: int) -> int:
-    """Run a cycle in which something may be filled: what came of it.
-
-    The cycle, its time and its quote stand in `desk.moment`, the equity and the peak of before in `desk.account`.
-    """
-    account, holding, candle, moment = desk.account, desk.holding, desk.candle, desk.moment
-    verdict, judged = np.int64(market.verdicts[bar]), bar
-    if holding.resting > 0:
-        oldest = find_oldest(holding)
-        first = max(desk.facts.first_bar, bar - desk.rules.window_bars + 1)
-        while judged > first and market.open_time_ms[judged - 1] >= oldest:
-            judged -= 1
-        while judged < bar and holding.resting > 0:
-            load_candle(candle, market, judged)
-            judge_bar(desk, fills)
-            judged += 1
-    load_candle(candle, market, bar)
-    if holding.resting > 0:
-        judge_bar(desk, fills)
-    mark(account, holdings, desk.rules.max_drawdown_ppm, moment.cycle)
-    if verdict == CONFIDENT:
-        moment.true_range = market.true_ranges[bar] if len(market.true_ranges) else 0
-        moment.share = market.shares[bar] if len(market.shares) else 0
-        moment.is_too_old = market.too_old[bar] if len(market.too_old) else False
-        booked = account.fills
-        verdict = act(desk, holdings, np.int64(market.sides[bar]))
-        if booked < account.fills and booked < len(fills):
-            fills[booked] = desk.fill
-        account.equity = compute_equity(account, holdings)
-    account.peak = max(account.peak, account.equity)
-    return verdict
 
 
 @compiled
@@ -86,35 +52,90 @@ def run_cycles(market: Market, facts: np.ndarray, rules: np.ndarray, state: Stat
 
     What most cycles do is done here, on numbers that need no memory.
     """
-    account, moment, holdings = state.account[0], state.moment[0], state.holdings
+    account, moment, holdings, fills, looks = state.account[0], state.moment[0], state.holdings, state.fills, state.looks
     verdicts, times, opening, exact = market.verdicts, market.open_time_ms, market.open, market.exact
-    bars, order, outcomes, equities, held = cycles.bars, cycles.series, cycles.outcomes, cycles.equity, cycles.held
-    deepest_ppm = rules[0].max_drawdown_ppm
-    equity, peak, day_ends_ms, is_held = account.equity, account.peak, account.day_ends_ms, account.positions > 0
+    true_ranges, shares, too_old = market.true_ranges, market.shares, market.too_old
+    order, bars, busy, sides, day_ends = cycles.series, cycles.bars, cycles.busy, cycles.sides, cycles.day_ends
+    outcomes, equities, held, daily = cycles.outcomes, cycles.equity, cycles.held, cycles.daily
+    count, is_single, is_noted = (day_ends[-1] if len(day_ends) else 0), len(facts) == 1, len(outcomes) > 0
+    deepest_ppm, allow_short = rules[0].max_drawdown_ppm, rules[0].allow_short
+    equity, peak, is_held = account.equity, account.peak, False
     safe = equity if deepest_ppm > 0 else NEVER_HALTED
-    is_single = len(facts) == 1
-    for cycle in range(len(outcomes)):
+    cycle, day, day_end, next_, first_look, looks_end = 0, 0, day_ends[0] if count else 0, 0, 0, 0
+    next_busy = busy[0] if len(busy) else count
+    while cycle < count:
+        holding = holdings[0]
+        quantity = holding.quantity + holding.dust
+        if is_single and holding.resting == 0 and (safe == NEVER_HALTED or (quantity == 0 and equity >= safe)):
+            # Nothing can happen before the next signal that may be acted on.
+            while next_busy < count:
+                outcome = find_idle(holding.quantity, sides[next_], allow_short)
+                if outcome == CONFIDENT:
+                    break
+                if is_noted:
+                    outcomes[next_busy] = outcome
+                next_ += 1
+                next_busy = busy[next_] if next_ < len(busy) else count
+            while cycle < next_busy:
+                while cycle >= day_end:
+                    day, day_end = end_day(account, daily, day_ends, day, equity)
+                stop = min(next_busy, day_end)
+                if quantity != 0:
+                    if is_noted:
+                        for one in range(cycle, stop):
+                            if verdicts[one] < FIRST_REFUSAL:
+                                holding.mark = price_at(opening, exact, OPEN, one + 1)
+                                equity = account.cash + worth(quantity, holding.mark)
+                            equities[one] = equity
+                    else:
+                        seen = stop - 1
+                        while seen >= cycle and verdicts[seen] >= FIRST_REFUSAL:
+                            seen -= 1
+                        if seen >= cycle:
+                            holding.mark = price_at(opening, exact, OPEN, seen + 1)
+                            equity = account.cash + worth(quantity, holding.mark)
+                    holding.worth = equity - account.cash
+                elif is_noted:
+                    equities[cycle:stop] = equity
+                if is_noted:
+                    held[cycle:stop] = is_held
+                cycle = stop
+            if cycle == count:
+                break
+        while cycle >= day_end:
+            day, day_end = end_day(account, daily, day_ends, day, equity)
         bar, series = (cycle, 0) if is_single else (bars[cycle], order[cycle])
-        verdict = verdicts[bar]
+        is_busy, verdict = cycle == next_busy, np.int64(verdicts[bar])
         if verdict < FIRST_REFUSAL:
-            now_ms = times[bar + 1]
-            if now_ms >= day_ends_ms:
-                day_ends_ms = begin_day(account, equity, now_ms)
             holding = holdings[series]
-            if verdict == CONFIDENT or holding.resting > 0:
-                quote = price_at(opening, exact, OPEN, bar + 1)
-                moment.cycle, moment.now_ms, moment.quote = cycle, now_ms, quote
-                account.equity, account.peak, holding.mark = equity, peak, quote
-                desk = Desk(
-                    rules[0], facts[series], account, holding, state.candle[0], moment, state.fill[0]
-                )
-                verdict = run_busy(desk, market, holdings, state.fills, bar)
-                equity, peak, is_held = account.equity, account.peak, account.positions > 0
+            holding.mark = price_at(opening, exact, OPEN, bar + 1)
+            outcome = find_idle(holding.quantity, sides[next_], allow_short) if is_busy else verdict
+            if holding.resting > 0 or (is_busy and outcome == CONFIDENT):
+                moment.cycle, moment.now_ms, moment.quote = cycle, times[bar + 1], holding.mark
+                moment.side = sides[next_] if is_busy else 0
+                moment.true_range = true_ranges[bar] if len(true_ranges) else 0
+                moment.share = shares[bar] if len(shares) else 0
+                moment.is_too_old = too_old[bar] if len(too_old) else False
+                account.equity, account.peak = equity, peak
+                if holding.resting > 0:
+                    desk = Desk(rules[0], facts[series], account, holding, state.candle[0], moment, state.fill[0])
+                    judge_resting(desk, market, fills, bar)
+                else:
+                    if next_ >= looks_end or next_ < first_look:
+                        first_look, looks_end = next_, look_ahead(market, cycles, looks, next_)
+                    desk = Desk(rules[0], facts[series], account, holding, looks[next_ - first_look], moment, state.fill[0])
+                mark(account, holdings, deepest_ppm, cycle)
+                if is_busy:
+                    booked = account.fills
+                    verdict = act(desk, holdings)
+                    if booked < account.fills and booked < len(fills):
+                        fills[booked] = desk.fill
+                    account.equity = compute_equity(account, holdings)
+                equity, peak, is_held = account.equity, max(account.peak, account.equity), account.positions > 0
                 safe = peak if deepest_ppm > 0 and account.halted_in < 0 else NEVER_HALTED
             else:
-                quantity = holding.quantity + holding.dust
+                verdict, quantity = outcome, holding.quantity + holding.dust
                 if quantity != 0:
-                    holding.mark = price_at(opening, exact, OPEN, bar + 1)
                     value = worth(quantity, holding.mark)
                     equity += value - holding.worth
                     holding.worth = value
@@ -125,14 +146,57 @@ def run_cycles(market: Market, facts: np.ndarray, rules: np.ndarray, state: Stat
                     safe = equity
                     if limit_rules.loss_ppm(peak, equity) >= deepest_ppm:
                         account.halted_in, safe = cycle, NEVER_HALTED
-        outcomes[cycle], equities[cycle], held[cycle] = verdict, equity, is_held
+        if is_busy:
+            next_ += 1
+            next_busy = busy[next_] if next_ < len(busy) else count
+        if is_noted:
+            outcomes[cycle], equities[cycle], held[cycle] = verdict, equity, is_held
+        cycle += 1
+    account.equity = equity
+    daily[day:] = equity
+
+
+@inlined
+def end_day(account: Account, daily: IntegerArray, day_ends: IntegerArray, day: int, equity: int) -> tuple[int, int]:
+    """`Snapshot.on_day_of`; the next day, and the first cycle after it."""
+    daily[day] = account.day_equity = equity
+    account.trades = 0
+    return day + 1, day_ends[day + 1]
+
+
+@inlined
+def find_idle(held: int, side: int, allow_short: bool) -> int:  # noqa: FBT001 - numba has no keyword-only arguments
+    """What comes of a signal that asks for nothing; `CONFIDENT` where it asks for something."""
+    if held == 0:
+        return NO_POSITION if side < 0 and not allow_short else CONFIDENT
+    return ALREADY_IN_POSITION if (held > 0) == (side > 0) else CONFIDENT
+
+
+@inlined
+def judge_resting(desk: Desk, market: Market, fills: np.ndarray, bar: int) -> None:
+    """`resting.judge_resting` on the candles of the cycle's window that are not judged yet; looks at the last of them."""
+    holding, times = desk.holding, market.open_time_ms
+    judged, oldest = bar, find_oldest(holding)
+    first = max(desk.facts.first_bar, bar - desk.rules.window_bars + 1)
+    while judged > first and times[judged - 1] >= oldest:
+        judged -= 1
+    while judged < bar and holding.resting > 0:
+        load_candle(desk.candle, market, judged)
+        judge_bar(desk, fills)
+        judged += 1
+    load_candle(desk.candle, market, bar)
+    if holding.resting > 0:
+        judge_bar(desk, fills)
 
 
 @inner
-def begin_day(account: Account, equity: int, now_ms: int) -> int:
-    """`Snapshot.on_day_of`; when the day ends."""
-    account.day_equity, account.trades = equity, 0
-    return (now_ms // DAY_MS + 1) * DAY_MS
+def look_ahead(market: Market, cycles: Cycles, looks: np.ndarray, next_: int) -> int:
+    """Look at the bars of the next signals, all at once, as each is far from the others in memory; where that ends."""
+    stop = min(next_ + len(looks), len(cycles.busy))
+    for place in range(next_, stop):
+        cycle = cycles.busy[place]
+        load_candle(looks[place - next_], market, cycles.bars[cycle] if len(cycles.bars) else cycle)
+    return stop
 
 
 @inner
@@ -146,23 +210,20 @@ def mark(account: Account, holdings: np.ndarray, deepest_ppm: int, cycle: int) -
 
 
 @inner
-def act(desk: Desk, holdings: np.ndarray, side: int) -> int:
+def act(desk: Desk, holdings: np.ndarray) -> int:
     """`RiskAgent.review`, and what is done where it approves."""
-    held = desk.holding.quantity
-    if held == 0:
-        if side < 0 and not desk.rules.allow_short:
-            return NO_POSITION
-        outcome = check_account(desk)
-        if outcome == CONFIDENT:
-            desk.moment.free_cash = compute_free_cash(desk.account, holdings)
-            desk.moment.gross_exposure = compute_gross_exposure(holdings) if desk.rules.max_gross_ppm > 0 else 0
-            outcome = enter(desk, side)
-        return outcome
-    if (held > 0) == (side > 0):
-        return ALREADY_IN_POSITION
-    if is_out_of_band(desk):
-        return PRICE_BAND
-    return _leave(desk)
+    held, side = desk.holding.quantity, desk.moment.side
+    idle = find_idle(held, side, desk.rules.allow_short)
+    if idle != CONFIDENT:
+        return idle
+    if held != 0:
+        return PRICE_BAND if is_out_of_band(desk) else _leave(desk)
+    refusal = check_account(desk)
+    if refusal != CONFIDENT:
+        return refusal
+    desk.moment.free_cash = compute_free_cash(desk.account, holdings)
+    desk.moment.gross_exposure = compute_gross_exposure(holdings) if desk.rules.max_gross_ppm > 0 else 0
+    return enter(desk, side)
 
 
 @inner
