@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import TYPE_CHECKING, TypeVar
 
@@ -71,30 +72,55 @@ def _to_floats(units: IntegerArray) -> FloatArray:
     return floats
 
 
-def find_refusals(
-    bars: Bars, interval: Interval, window_bars: int, minimum_bars: int
-) -> tuple[CodeArray, IntegerArray]:
-    """Which cycles `check_snapshot` refuses.
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedBars:
+    """Candles of which is known what a cycle would find wrong with them.
 
-    The cycle after bar i sees the newest `window_bars` candles up to it and, as its quote, the open of the next. Prices
-    count in 1e-8 units; one between two is rounded to the nearest.
+    Attributes:
+        bars: The candles.
+        interval: Theirs.
+        exact: As `kernel.layout.Market` has it.
+        faults: What is wrong with each, as `kernel.candles.find_faults` writes it.
+    """
 
-    Returns:
-        A place in `books.OUTCOMES` or 0 for each cycle, and 0 for the last bar, after which none runs, shape (n_bars,);
-        the prices in units where some are beyond what floats tell apart, as `kernel.layout.Market.exact`.
+    bars: Bars
+    interval: Interval
+    exact: IntegerArray
+    faults: CodeArray
+
+    def find_refusals(self, window_bars: int, minimum_bars: int) -> CodeArray:
+        """Which cycles `check_snapshot` refuses.
+
+        The cycle after bar i sees the newest `window_bars` candles up to it and, as its quote, the open of the next.
+
+        Returns:
+            A place in `books.OUTCOMES` or 0 for each cycle, and 0 for the last bar, after which none runs, shape
+            (n_bars,).
+        """
+        from app.research.backtest.kernel.candles import mark_refusals  # noqa: PLC0415 - loads numba, which only backtests need
+
+        codes = np.zeros(len(self.bars), dtype=np.int8)
+        if len(codes):
+            bounds = _make_bounds(self.interval, window_bars, minimum_bars)
+            mark_refusals(self.bars.open_time_ms, self.faults, bounds, codes)
+        return codes
+
+
+def check_bars(bars: Bars, interval: Interval) -> CheckedBars:
+    """Look for what is wrong with candles; their prices count in 1e-8 units, one between two as the nearest.
 
     Raises:
         InvalidInputError: `beyond_64_bits`, a price is above `LARGEST_PRICE`; `candle_not_positive`, one is nothing
             once it is rounded.
     """
-    from app.research.backtest.kernel.candles import Prices, find_faults, mark_refusals  # noqa: PLC0415 - loads numba, which only backtests need
+    from app.research.backtest.kernel.candles import Prices, find_faults  # noqa: PLC0415 - loads numba, which only backtests need
 
-    codes, faults = np.zeros((2, len(bars)), dtype=np.int8)
+    faults = np.zeros(len(bars), dtype=np.int8)
     columns = (bars.open, bars.high, bars.low, bars.close)
     exact = np.empty((4, 0), dtype=np.int64)
     if not len(bars):
-        return codes, exact
-    bounds = _make_bounds(interval, window_bars, minimum_bars)
+        return CheckedBars(bars, interval, exact, faults)
+    bounds = _make_bounds(interval, 1, 1)
     lowest, highest = find_faults(Prices(*columns, exact), bounds, faults)
     if lowest < 1 or highest > _EXACT:
         exact = count_prices(bars)
@@ -104,8 +130,7 @@ def find_refusals(
         raise InvalidInputError(words, code="beyond_64_bits")
     if lowest < 1:
         raise InvalidInputError("A price is below 0.00000001; nothing can be traded there.", code="candle_not_positive")
-    mark_refusals(bars.open_time_ms, faults, bounds, codes)
-    return codes, exact
+    return CheckedBars(bars, interval, exact, faults)
 
 
 def _make_bounds(interval: Interval, window_bars: int, minimum_bars: int) -> Bounds:

@@ -11,13 +11,12 @@ from app.domain.money import LARGEST, to_units
 from app.domain.risk import SizingMethod, StopRule
 from app.errors import InvalidInputError
 from app.research.backtest.books import Books, Fills
+from app.research.backtest.ground import Ground
 from app.research.backtest.kernel import layout
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
-from app.risk.curves import DAY_MS, find_utc_days
 from app.risk.protection import to_hundredths
 from app.risk.sizing import to_ppm
-from ml.bars import IntegerArray
 
 _MINUTE_MS = 60_000
 
@@ -28,7 +27,7 @@ _LOOKS = 64
 def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
     """Run a backtest in compiled code; its books equal those of `engine_driver.run_engine`.
 
-    The first call of a process loads the compiled code, or compiles it (about half a minute, once a version).
+    The first call of a process loads the compiled code, or compiles it (about a quarter of a minute, once a version).
 
     Raises:
         InvalidInputError: `beyond_64_bits`, an amount is beyond what 64 bits hold; `candle_not_positive`.
@@ -38,43 +37,48 @@ def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
 
 def run_prepared(plan: Plan, prepared: Prepared) -> Books:
     """Run a backtest on what was prepared for it; raises as `run_compiled`."""
-    from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415 - loads numba, which only backtests need
-
-    facts, rules, cycles = _make_facts(prepared), make_rules(plan), _make_cycles(prepared)
-    capacity = 16 + 4 * len(prepared.busy)
-    while True:
-        state = _open_account(plan, len(prepared.series), capacity)
-        try:
-            run_cycles(prepared.market, facts, rules, state, cycles)
-        except OverflowError as error:
-            raise _beyond() from error
-        fills = int(state.account["fills"][0])
-        if fills <= capacity:
-            return _close(prepared, cycles, state)
-        capacity = fills
-
-
-def _make_cycles(prepared: Prepared) -> layout.Cycles:
-    is_single, count = len(prepared.series) == 1, len(prepared.cycle_bars)
-    verdicts, days = prepared.market.verdicts, find_utc_days(prepared.times_ms)
-    nothing = np.zeros(0, dtype=np.int64)
-    return layout.Cycles(
-        series=nothing if is_single else prepared.cycle_series,
-        bars=nothing if is_single else prepared.cycle_bars,
-        busy=prepared.busy,
-        sides=prepared.sides,
-        day_ends=find_day_ends(prepared.times_ms),
-        daily=np.empty(len(days), dtype=np.int64),
-        outcomes=verdicts[:count].copy() if is_single else verdicts[prepared.cycle_bars],
+    ground, verdicts = prepared.ground, prepared.market.verdicts
+    count = len(ground.cycle_bars)
+    cycles = make_cycles(prepared)._replace(
+        outcomes=verdicts[:count].copy() if ground.is_single else verdicts[ground.cycle_bars],
         equity=np.empty(count, dtype=np.int64),
         held=np.empty(count, dtype=np.bool_),
     )
+    capacity = 16 + 4 * len(prepared.busy)
+    while True:
+        state = run_pass(plan, prepared, cycles, capacity)
+        fills = int(state.account["fills"][0])
+        if fills <= capacity:
+            return _close(ground, cycles, state)
+        capacity = fills
 
 
-def find_day_ends(times_ms: IntegerArray) -> IntegerArray:
-    """The cycle after the last of each UTC day, shape (n_days,)."""
-    days = find_utc_days(times_ms)
-    return np.searchsorted(times_ms, (np.arange(days.start, days.stop) + 1) * DAY_MS).astype(np.int64)
+def run_pass(plan: Plan, prepared: Prepared, cycles: layout.Cycles, capacity: int) -> layout.State:
+    """Run the cycles once, with room for so many fills; raises as `run_compiled`."""
+    from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415 - loads numba, which only backtests need
+
+    state = _open_account(plan, len(prepared.ground.series), capacity)
+    try:
+        run_cycles(prepared.market, make_facts(prepared.ground), make_rules(plan), state, cycles)
+    except OverflowError as error:
+        raise _beyond() from error
+    return state
+
+
+def make_cycles(prepared: Prepared) -> layout.Cycles:
+    """The cycles of a backtest of which no one asks what came of each."""
+    ground, nothing = prepared.ground, np.zeros(0, dtype=np.int64)
+    return layout.Cycles(
+        series=nothing if ground.is_single else ground.cycle_series,
+        bars=nothing if ground.is_single else ground.cycle_bars,
+        busy=prepared.busy,
+        sides=prepared.sides,
+        day_ends=ground.day_ends,
+        daily=np.empty(len(ground.day_ends), dtype=np.int64),
+        outcomes=np.zeros(0, dtype=np.int8),
+        equity=nothing,
+        held=np.zeros(0, dtype=np.bool_),
+    )
 
 
 def make_rules(plan: Plan) -> np.ndarray:
@@ -109,9 +113,10 @@ def make_rules(plan: Plan) -> np.ndarray:
     )
 
 
-def _make_facts(prepared: Prepared) -> np.ndarray:
-    facts = np.zeros(len(prepared.series), layout.FACTS)
-    for row, series, first_bar in zip(facts, prepared.series, prepared.first_bars.tolist(), strict=True):
+def make_facts(ground: Ground) -> np.ndarray:
+    """What each series is, in whole numbers."""
+    facts = np.zeros(len(ground.series), layout.FACTS)
+    for row, series, first_bar in zip(facts, ground.series, ground.first_bars.tolist(), strict=True):
         instrument = series.instrument
         row["tick"], row["lot"] = to_units(instrument.tick_size), to_units(instrument.lot_step)
         row["minimum_notional"] = to_units(instrument.minimum_notional)
@@ -133,12 +138,12 @@ def _open_account(plan: Plan, series: int, capacity: int) -> layout.State:
     )
 
 
-def _close(prepared: Prepared, cycles: layout.Cycles, state: layout.State) -> Books:
+def _close(ground: Ground, cycles: layout.Cycles, state: layout.State) -> Books:
     rows = state.fills[: int(state.account["fills"][0])]
     return Books(
-        times_ms=prepared.times_ms,
-        series=prepared.cycle_series,
-        bars=prepared.own_bars(),
+        times_ms=ground.times_ms,
+        series=ground.cycle_series,
+        bars=ground.own_bars(),
         outcomes=cycles.outcomes,
         equity=cycles.equity,
         held=cycles.held,

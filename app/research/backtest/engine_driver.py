@@ -64,7 +64,7 @@ def run_engine(
         every_cycle: Have the engine run the cycles, too, that cannot change anything.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.find_refusals`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.check_bars`.
     """
     return asyncio.run(_Run(plan, write_script(plan, series), every_cycle=every_cycle).run(on_progress))
 
@@ -76,7 +76,7 @@ class _Run:
         self._plan = plan
         self._script = script
         self._every_cycle = every_cycle
-        self._symbols = [series.symbol for series in script.prepared.series]
+        self._symbols = [series.symbol for series in script.prepared.ground.series]
         self._deepest_ppm = to_ppm(plan.limits.max_drawdown)
         self._stage = stage = Stage(plan, script)
         self._ledger = ledger = _Ledger(stage)
@@ -159,12 +159,12 @@ class _Run:
         return Circumstances("", "", __version__, 0, self._stage.model_age)
 
     def _close(self) -> Books:
-        prepared = self._script.prepared
+        ground = self._script.prepared.ground
         fills = np.array(self._ledger.fills, dtype=np.int64).reshape(-1, 12).T
         return Books(
-            times_ms=prepared.times_ms,
-            series=prepared.cycle_series,
-            bars=prepared.own_bars(),
+            times_ms=ground.times_ms,
+            series=ground.cycle_series,
+            bars=ground.own_bars(),
             outcomes=np.array(self._outcomes, dtype=np.int8),
             equity=np.array(self._equity, dtype=np.int64),
             held=np.array(self._held, dtype=np.bool_),

@@ -16,7 +16,7 @@ from app.domain.market import Indicators, MarketSnapshot, Quote
 from app.domain.money import from_units
 from app.domain.signal import Prediction
 from app.errors import NotReadyError, UpstreamError
-from app.research.backtest.arrays import count_prices, to_unit_array
+from app.research.backtest.arrays import count_prices
 from app.research.backtest.books import FIRST_REFUSAL, OUTCOMES
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
@@ -59,17 +59,17 @@ class Script:
 def write_script(plan: Plan, series: Sequence[Series]) -> Script:
     """The cycles of a backtest; raises as `market.prepare`."""
     prepared = prepare(plan, series)
-    market, bars = prepared.market, prepared.cycle_bars
-    volumes = np.concatenate([one.bars.volume for one in prepared.series])
-    candles = np.concatenate((count_prices(market), [to_unit_array(volumes)]))
+    ground, market = prepared.ground, prepared.market
+    bars, exact = ground.cycle_bars, market.exact if market.exact.shape[1] else count_prices(market)
+    candles = np.concatenate((exact, [ground.volume]))
     sides = np.zeros(len(bars), dtype=np.int8)
     sides[prepared.busy] = prepared.sides
     return Script(
         prepared,
         candles,
-        prepared.cycle_series.tolist(),
+        ground.cycle_series.tolist(),
         bars.tolist(),
-        prepared.times_ms.tolist(),
+        ground.times_ms.tolist(),
         candles[0, bars + 1].tolist(),
         market.verdicts[bars].tolist(),
         sides.tolist(),
@@ -80,7 +80,7 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
 class Stage:
     """The market agent, the clock and the strategy of the cycle that was entered last.
 
-    It refuses what `check_snapshot` would refuse; `arrays.find_refusals` has looked at all candles beforehand.
+    It refuses what `check_snapshot` would refuse; `arrays.CheckedBars` has looked at all candles beforehand.
 
     Args:
         plan: How the backtest trades.
@@ -90,21 +90,21 @@ class Stage:
     def __init__(self, plan: Plan, script: Script) -> None:
         self._plan = plan
         self._script = script
-        self._candles = _Candles(script.prepared.market.open_time_ms, script.candles)
+        self._candles = _Candles(script.prepared.ground.open_time_ms, script.candles)
         self._verdict = 0
         self._now = _EPOCH
         self._quote = 0
         self._bar = 0
         self._first_bar = 0
-        self._series = script.prepared.series[0]
+        self._series = script.prepared.ground.series[0]
         self.lookback_bars = plan.minimum_bars
 
     def enter(self, cycle: int) -> None:
         """Go to a cycle."""
         script = self._script
         place = script.series[cycle]
-        self._series = script.prepared.series[place]
-        self._first_bar = int(script.prepared.first_bars[place])
+        self._series = script.prepared.ground.series[place]
+        self._first_bar = int(script.prepared.ground.first_bars[place])
         self._bar, self._quote = script.bars[cycle], script.quotes[cycle]
         self._now = _EPOCH + script.times_ms[cycle] * _MILLISECOND
         self._verdict = script.verdicts[cycle]

@@ -9,7 +9,7 @@ import numpy as np
 from app.agents.decision_making import Gate
 from app.domain.signal import Edge
 from app.research.backtest.books import OUTCOMES, BoolArray, CodeArray
-from app.strategies.signals import SignalArrays
+from app.strategies.signals import SignalArrays, SignalCodes
 from ml.bars import FloatArray
 from ml.labels import HOLD
 
@@ -33,16 +33,24 @@ class Verdicts:
     sides: CodeArray
 
 
-def find_verdicts(signals: SignalArrays, gate: Gate, latency_bars: int, refusals: CodeArray) -> Verdicts:
-    """Judge every cycle; one that is refused (`arrays.find_refusals`, shape (n_bars,)) stays so."""
+def find_verdicts(
+    signals: SignalArrays | SignalCodes, gate: Gate, latency_bars: int, refusals: CodeArray
+) -> Verdicts:
+    """Judge every cycle; one that is refused (`CheckedBars.find_refusals`) stays so."""
     latency = min(latency_bars, len(refusals))
     late = signals[: len(refusals) - latency]
     codes, sides = np.empty((2, len(refusals)), dtype=np.int8)
     codes[:latency], sides[:latency] = _INSUFFICIENT_HISTORY, 0
-    codes[latency:] = _judge(late, gate)
-    np.subtract(late.signals, HOLD, out=sides[latency:])
+    codes[latency:] = _judge_rule(late, gate) if isinstance(late, np.ndarray) else _judge(late, gate)
+    np.subtract(late if isinstance(late, np.ndarray) else late.signals, HOLD, out=sides[latency:])
     np.copyto(codes, refusals, where=refusals > 0)
     return Verdicts(codes, sides)
+
+
+def _judge_rule(signals: SignalCodes, gate: Gate) -> CodeArray:
+    """The same of a rule, which is sure of what it says, has no edge and expects no return."""
+    otherwise = _NO_EDGE if gate.require_edge else _NOT_POSITIVE if gate.require_positive_return else 0
+    return np.where(signals == HOLD, np.int8(_HOLD), np.int8(otherwise))
 
 
 def _judge(signals: SignalArrays, gate: Gate) -> CodeArray:
