@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import lru_cache
 
 import numpy as np
 
@@ -59,7 +60,7 @@ def run_pass(plan: Plan, prepared: Prepared, cycles: layout.Cycles, capacity: in
 
     state = _open_account(plan, len(prepared.ground.series), capacity)
     try:
-        run_cycles(prepared.market, make_facts(prepared.ground), make_rules(plan), state, cycles)
+        run_cycles(prepared.market, prepared.ground.facts, make_rules(plan), state, cycles)
     except OverflowError as error:
         raise _beyond() from error
     return state
@@ -81,9 +82,9 @@ def make_cycles(prepared: Prepared) -> layout.Cycles:
     )
 
 
+@lru_cache(maxsize=16)
 def make_rules(plan: Plan) -> np.ndarray:
-    """The rules of a plan in whole numbers."""
-
+    """The rules of a plan in whole numbers; not to be written to."""
     sizing, limits, protection = plan.sizing, plan.limits, plan.protection
     method = {SizingMethod.FIXED_FRACTION: layout.FIXED, SizingMethod.RISK_PER_TRADE: layout.AT_RISK}
     return layout.make_record(
@@ -111,17 +112,6 @@ def make_rules(plan: Plan) -> np.ndarray:
         price_band_ppm=to_ppm(limits.price_band_percent / 100),
         window_bars=plan.window_bars,
     )
-
-
-def make_facts(ground: Ground) -> np.ndarray:
-    """What each series is, in whole numbers."""
-    facts = np.zeros(len(ground.series), layout.FACTS)
-    for row, series, first_bar in zip(facts, ground.series, ground.first_bars.tolist(), strict=True):
-        instrument = series.instrument
-        row["tick"], row["lot"] = to_units(instrument.tick_size), to_units(instrument.lot_step)
-        row["minimum_notional"] = to_units(instrument.minimum_notional)
-        row["first_bar"], row["duration_ms"] = first_bar, series.interval.milliseconds
-    return facts
 
 
 def _open_account(plan: Plan, series: int, capacity: int) -> layout.State:

@@ -7,8 +7,10 @@ from functools import cached_property
 
 import numpy as np
 
+from app.domain.money import to_units
 from app.research.backtest.arrays import CheckedBars, check_bars, count_prices, to_float_bars, to_unit_array
 from app.research.backtest.books import CodeArray
+from app.research.backtest.kernel.layout import FACTS
 from app.research.backtest.measures import UNKNOWN, find_true_ranges
 from app.research.backtest.plan import Series
 from app.risk.curves import DAY_MS, find_utc_days
@@ -61,6 +63,17 @@ class Ground:
         days = find_utc_days(self.times_ms)
         ends = (np.arange(days.start, days.stop, dtype=np.int64) + 1) * DAY_MS
         return np.searchsorted(self.times_ms, ends).astype(np.int64)
+
+    @cached_property
+    def facts(self) -> np.ndarray:
+        """What each series is, records of `kernel.layout.FACTS`."""
+        facts = np.zeros(len(self.series), FACTS)
+        for row, series, first_bar in zip(facts, self.series, self.first_bars.tolist(), strict=True):
+            instrument = series.instrument
+            row["tick"], row["lot"] = to_units(instrument.tick_size), to_units(instrument.lot_step)
+            row["minimum_notional"] = to_units(instrument.minimum_notional)
+            row["first_bar"], row["duration_ms"] = first_bar, series.interval.milliseconds
+        return facts
 
     def own_bars(self) -> IntegerArray:
         """`cycle_bars`, counted in each series, shape (n_cycles,)."""

@@ -86,16 +86,18 @@ def _measure(
     ground: Ground, plan: Plan, said: Sequence[Said], found: Sequence[Verdicts]
 ) -> tuple[IntegerArray, IntegerArray]:
     """The true ranges and the shares that entries are protected and sized by, where the plan asks for them."""
-    true_ranges, shares = _NONE, _NONE
-    wanted = [np.flatnonzero(one.codes[:-1] == CONFIDENT) for one in found]
     is_protected = plan.protection.stop is not StopRule.NONE or plan.protection.target_atr_multiple > 0
-    if is_protected or plan.sizing.method is SizingMethod.RISK_PER_TRADE:
-        pairs = zip(ground.parts, wanted, strict=True)
-        true_ranges = join([part.find_true_ranges(bars) for part, bars in pairs])
-    if plan.sizing.method in (SizingMethod.VOLATILITY_TARGET, SizingMethod.KELLY):
-        rows = zip(ground.parts, said, wanted, strict=True)
-        shares = join([_find_shares(plan, part, signals, bars) for part, signals, bars in rows])
-    return true_ranges, shares
+    needs_ranges = is_protected or plan.sizing.method is SizingMethod.RISK_PER_TRADE
+    needs_shares = plan.sizing.method in (SizingMethod.VOLATILITY_TARGET, SizingMethod.KELLY)
+    if not needs_ranges and not needs_shares:
+        return _NONE, _NONE
+    true_ranges, shares = [_NONE], [_NONE]
+    rows = list(zip(ground.parts, said, (np.flatnonzero(one.codes[:-1] == CONFIDENT) for one in found), strict=True))
+    if needs_ranges:
+        true_ranges = [part.find_true_ranges(wanted) for part, _, wanted in rows]
+    if needs_shares:
+        shares = [_find_shares(plan, part, signals, wanted) for part, signals, wanted in rows]
+    return join(true_ranges), join(shares)
 
 
 def _find_shares(plan: Plan, part: Part, said: Said, wanted: IntegerArray) -> IntegerArray:

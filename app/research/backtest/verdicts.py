@@ -50,7 +50,9 @@ def find_verdicts(
 def _judge_rule(signals: SignalCodes, gate: Gate) -> CodeArray:
     """The same of a rule, which is sure of what it says, has no edge and expects no return."""
     otherwise = _NO_EDGE if gate.require_edge else _NOT_POSITIVE if gate.require_positive_return else 0
-    return np.where(signals == HOLD, np.int8(_HOLD), np.int8(otherwise))
+    codes: CodeArray = (signals == HOLD) * np.int8(_HOLD - otherwise)
+    codes += np.int8(otherwise)
+    return codes
 
 
 def _judge(signals: SignalArrays, gate: Gate) -> CodeArray:
