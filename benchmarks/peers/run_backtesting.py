@@ -12,8 +12,6 @@ from backtesting.lib import FractionalBacktest, crossover
 
 from benchmarks.peers import work
 
-backtesting._tqdm = lambda items, **_: items  # noqa: SLF001 - a progress bar a bar of the market is not what is measured
-
 
 def mean_of(values: Any, span: int) -> pd.Series:  # noqa: ANN401 - an array of the library's own kind
     return pd.Series(values).rolling(span).mean()

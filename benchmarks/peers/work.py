@@ -65,10 +65,17 @@ def load_candles(path: Path) -> Candles:
         return Candles(**columns)
 
 
-def best_seconds(work: Callable[[], _Run], repeats: int) -> tuple[float, float, _Run]:
-    """Seconds of the first call, which may compile; of the best of `repeats` calls after it; and what that returned."""
+def best_seconds(
+    work: Callable[[], _Run], repeats: int, before: Callable[[], object] = lambda: None
+) -> tuple[float, float, _Run]:
+    """Time `work`, each time after `before`, which is not timed.
+
+    Returns:
+        The seconds of the first call, which may compile; of the best of `repeats` calls after it; what the last returned.
+    """
     seconds = []
     for _ in range(repeats + 1):
+        before()
         began = time.perf_counter()
         found = work()
         seconds.append(time.perf_counter() - began)
