@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from app.domain.candle import Interval
 from app.domain.cycle import MarketView
@@ -22,6 +23,14 @@ class Observation:
 
     snapshot: MarketSnapshot
     view: MarketView
+
+
+class Observer(Protocol):
+    """Whoever has the first seat; in a backtest all candles are checked beforehand."""
+
+    async def observe(self, symbol: str, interval: Interval) -> Observation:
+        """The market as it stands; raises what `MarketMonitoringAgent.observe` raises."""
+        ...
 
 
 class MarketMonitoringAgent:
@@ -55,6 +64,6 @@ class MarketMonitoringAgent:
             candle_open_time=newest.open_time,
             candle_close_time=newest.close_time,
             indicators=Indicators(**compute_seed_indicators(bars_from_candles(snapshot.candles))),
-            candles=snapshot.candles[-REPORTED_CANDLES:],
+            candles=tuple(snapshot.candles[-REPORTED_CANDLES:]),
         )
         return Observation(snapshot, view)

@@ -16,7 +16,14 @@ from app.domain.signal import Prediction
 from app.domain.standing import Halt, Snapshot, Standing
 from app.risk import limits as rules
 from app.risk.limits import LimitRules
-from app.risk.protection import Distances, ProtectionRule, atr_distance, measure_distances, to_price
+from app.risk.protection import (
+    Distances,
+    ProtectionRule,
+    measure_distances,
+    multiple_of,
+    to_hundredths,
+    to_price,
+)
 from app.risk.sizing import Basis, SizingRule, annualise, size_entry
 from app.strategies.bars import bars_from_candles
 from ml.bars import Bars
@@ -194,7 +201,7 @@ class RiskAgent:
         if self._is_protected:
             atr = to_price(compute_atr(_window(order.market)) or 0.0)
             distances = measure_distances(protection, atr, price)
-            stop = atr_distance(atr, protection.stop_atr_multiple)
+            stop = multiple_of(atr, to_hundredths(protection.stop_atr_multiple))
             basis = replace(basis, stop_distance=stop)
             asked = [stop] if protection.stop is not StopRule.NONE else []
             asked += [distances.target] if protection.target_atr_multiple else []

@@ -11,7 +11,7 @@ from app.broker import fill_rules, order_rules
 from app.domain.candle import Candle
 from app.domain.cycle import BookedFill, DustTransfer, ExecutionStatus, Settlement
 from app.domain.market import MarketSnapshot
-from app.domain.money import LARGEST, PPM, from_units, plain, to_units
+from app.domain.money import LARGEST, PPM, from_units, multiply_divide, plain, to_units
 from app.domain.order import Check, Fill, Order, OrderKind, OrderStatus, Origin, Side
 from app.domain.portfolio import SHORT_COLLATERAL, Exit, worth
 from app.domain.standing import Halt, Standing
@@ -156,7 +156,7 @@ class Desk:
         if side is Side.SELL:
             return price
         cost = -self.portfolio.positions[self.symbol].cost
-        collateral = SHORT_COLLATERAL * cost * quantity // -self.held
+        collateral = multiply_divide(SHORT_COLLATERAL * cost, quantity, -self.held)
         return min(price, order_rules.cover_cap(collateral, quantity, self.terms.fee_ppm, self.tick))
 
     def affordable(self, budget: int, price: int) -> int:
@@ -180,18 +180,17 @@ class Desk:
     def order(self, side: Side, kind: OrderKind, quantity: int, origin: Origin, **more: object) -> Order:
         """A new order of the symbol; `more` are fields of `Order`."""
         self._placed += 1
-        return replace(
-            Order(
-                id=f"{self._booking_id}-{self._placed}",
-                symbol=self.symbol,
-                side=side,
-                kind=kind,
-                quantity=from_units(quantity),
-                origin=origin,
-                created_at=self.now,
-                active_from=self._first_judged(kind),
-                cycle_id=self._cycle_id,
-            ),
+        if "active_from" not in more:
+            more["active_from"] = self._first_judged(kind)
+        return Order(
+            id=f"{self._booking_id}-{self._placed}",
+            symbol=self.symbol,
+            side=side,
+            kind=kind,
+            quantity=from_units(quantity),
+            origin=origin,
+            created_at=self.now,
+            cycle_id=self._cycle_id,
             **more,  # type: ignore[arg-type]
         )
 
@@ -199,9 +198,10 @@ class Desk:
         """Let an order rest, as it is now."""
         self._keep(order)
 
-    def end(self, order: Order, status: OrderStatus, reason_code: str, reason: str) -> Order:
-        """An order that has reached its end."""
-        ended = replace(order, status=status, reason_code=reason_code, reason=reason, closed_at=self.now)
+    def end(self, order: Order, status: OrderStatus, reason_code: str, reason: str, **more: object) -> Order:
+        """An order that has reached its end; `more` are fields of `Order`."""
+        words = {"status": status, "reason_code": reason_code, "reason": reason, "closed_at": self.now, **more}
+        ended = replace(order, **words)  # type: ignore[arg-type]
         self._keep(ended)
         return ended
 
@@ -254,6 +254,7 @@ class Desk:
                 interval=None if candle is None else self.snapshot.interval,
                 candle_open_time=None if candle is None else candle.open_time,
                 exit=exit_,
+                reference=reference,
             )
         )
         self._note_fill(order, quantity, reason)
@@ -323,11 +324,11 @@ class Desk:
             self._resting.pop(order.id, None)
 
     def _note_fill(self, order: Order, quantity: int, reason: str) -> None:
-        filled = replace(order, filled_quantity=order.filled_quantity + from_units(quantity))
-        if filled.remaining <= 0:
-            self.end(filled, OrderStatus.FILLED, "filled", reason)
+        filled = order.filled_quantity + from_units(quantity)
+        if filled < order.quantity:
+            self._keep(replace(order, filled_quantity=filled))
         else:
-            self._keep(filled)
+            self.end(order, OrderStatus.FILLED, "filled", reason, filled_quantity=filled)
 
     def _see_to_the_rest(self, price: int, candle: Candle | None) -> None:
         """What a fill leaves: too little to sell is dust, nothing needs no orders, a short needs its liquidation."""

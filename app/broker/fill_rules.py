@@ -6,17 +6,8 @@ Every rounding goes against the account: what it pays is rounded up, what it get
 
 from __future__ import annotations
 
-from app.domain.money import PPM, UNITS
+from app.domain.money import LARGEST, PPM, UNITS, is_product_greater, multiply_divide, multiply_divide_up
 from ml.paper import RANGE_PERCENT
-
-
-def ceil_divide(numerator: int, denominator: int) -> int:
-    """Divide two whole numbers, rounding up.
-
-    >>> ceil_divide(7, 2), ceil_divide(8, 2)
-    (4, 4)
-    """
-    return -(-numerator // denominator)
 
 
 def slippage_ratio(high: int, low: int, close: int, least_ppm: int) -> tuple[int, int]:
@@ -31,7 +22,7 @@ def slippage_ratio(high: int, low: int, close: int, least_ppm: int) -> tuple[int
     (300, 1000000)
     """
     spread, base = RANGE_PERCENT * (high - low), 100 * close
-    if spread * PPM > least_ppm * base:
+    if is_product_greater(spread, PPM, least_ppm, base):
         return spread, base
     return least_ppm, PPM
 
@@ -43,7 +34,7 @@ def buy_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
     10010
     """
     numerator, denominator = ratio
-    return ceil_divide(quote * (denominator + numerator), denominator * tick) * tick
+    return -(-multiply_divide_up(quote, denominator + numerator, denominator) // tick) * tick
 
 
 def sell_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
@@ -53,7 +44,7 @@ def sell_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
     9990
     """
     numerator, denominator = ratio
-    return quote * (denominator - numerator) // (denominator * tick) * tick
+    return multiply_divide(quote, denominator - numerator, denominator) // tick * tick
 
 
 def buy_notional(price: int, quantity: int) -> int:
@@ -62,7 +53,7 @@ def buy_notional(price: int, quantity: int) -> int:
     >>> buy_notional(price=3, quantity=50_000_000)
     2
     """
-    return ceil_divide(price * quantity, UNITS)
+    return multiply_divide_up(price, quantity, UNITS)
 
 
 def sell_notional(price: int, quantity: int) -> int:
@@ -71,7 +62,7 @@ def sell_notional(price: int, quantity: int) -> int:
     >>> sell_notional(price=3, quantity=50_000_000)
     1
     """
-    return price * quantity // UNITS
+    return multiply_divide(price, quantity, UNITS)
 
 
 def fee(notional: int, fee_ppm: int) -> int:
@@ -80,16 +71,20 @@ def fee(notional: int, fee_ppm: int) -> int:
     >>> fee(notional=UNITS, fee_ppm=200)
     20000
     """
-    return ceil_divide(notional * fee_ppm, PPM)
+    return multiply_divide_up(notional, fee_ppm, PPM)
 
 
 def affordable_quantity(budget: int, price: int, lot: int, fee_ppm: int) -> int:
     """The largest quantity, in whole lots, whose notional and fee fit `budget`; zero when none does.
+
+    It is never more than the books hold (`LARGEST`).
 
     >>> affordable_quantity(budget=100 * UNITS, price=10 * UNITS, lot=UNITS, fee_ppm=0) // UNITS
     10
     >>> affordable_quantity(budget=100 * UNITS, price=10 * UNITS, lot=UNITS, fee_ppm=200) // UNITS
     9
     """
-    largest_notional = budget * PPM // (PPM + fee_ppm)
-    return largest_notional * UNITS // (price * lot) * lot
+    largest_notional = multiply_divide(budget, PPM, PPM + fee_ppm)
+    if is_product_greater(largest_notional, UNITS, LARGEST, price):
+        return LARGEST // lot * lot
+    return multiply_divide(largest_notional, UNITS, price) // lot * lot

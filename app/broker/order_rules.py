@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.broker.fill_rules import buy_price, sell_price
-from app.domain.money import PPM, UNITS
+from app.domain.money import PPM, UNITS, multiply_divide
 
 BUY = 1
 SELL = -1
@@ -169,7 +169,7 @@ def volume_share(volume: int, share_ppm: int, lot: int) -> int:
     >>> volume_share(volume=1_234, share_ppm=100_000, lot=10)
     120
     """
-    return volume * share_ppm // (PPM * lot) * lot
+    return multiply_divide(volume, share_ppm, PPM) // lot * lot
 
 
 def fill_quantity(kind: int, quantity: int, available: int) -> int:
@@ -200,7 +200,7 @@ def liquidation_price(cost: int, quantity: int) -> int:
     >>> liquidation_price(cost=1_000 * UNITS, quantity=10 * UNITS) // UNITS
     190
     """
-    return cost * LIQUIDATION_PERCENT * UNITS // (100 * quantity)
+    return multiply_divide(cost, LIQUIDATION_PERCENT * (UNITS // 100), quantity)
 
 
 def cover_cap(collateral: int, quantity: int, fee_ppm: int, tick: int) -> int:
@@ -213,8 +213,8 @@ def cover_cap(collateral: int, quantity: int, fee_ppm: int, tick: int) -> int:
     >>> cover_cap(collateral=2_000 * UNITS, quantity=10 * UNITS, fee_ppm=1_000, tick=UNITS) // UNITS
     199
     """
-    largest_notional = collateral * PPM // (PPM + fee_ppm)
-    return largest_notional * UNITS // (quantity * tick) * tick
+    largest_notional = multiply_divide(collateral, PPM, PPM + fee_ppm)
+    return multiply_divide(largest_notional, UNITS, quantity) // tick * tick
 
 
 def judge_candle(

@@ -110,7 +110,8 @@ class Trade:
 class BookedFill:
     """A fill as it is to be booked: whose it is, and what the account holds after it (1e-8 units, dust included).
 
-    `decided` is True for the fill of a cycle's decision, of which a candle has one at most.
+    `decided` is True for the fill of a cycle's decision, of which a candle has one at most. `reference` is the price
+    before slippage (1e-8 quote units).
     """
 
     order_id: str
@@ -124,6 +125,7 @@ class BookedFill:
     interval: Interval | None = None
     candle_open_time: datetime | None = None
     exit: Exit | None = None
+    reference: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,11 @@ def check_history(candles: Sequence[Candle]) -> None:
             raise _refusal(code, later, "came twice" if same else "stands after a later one")
 
 
+def jump_factors(interval: Interval) -> tuple[Decimal, Decimal]:
+    """How far a price may shrink and grow within a candle, and from one close to the next."""
+    return _JUMP_FACTORS_OF_LONG_CANDLES if interval.duration > _HOUR else _JUMP_FACTORS
+
+
 def contiguous_bars(candles: Sequence[Candle], interval: Interval) -> int:
     """Count the candles, oldest first, that reach back from the newest without a gap."""
     count = 1 if candles else 0
@@ -179,8 +184,7 @@ def _ends_within(candle: Candle, duration: timedelta) -> bool:
 
 
 def _check_jumps(snapshot: MarketSnapshot) -> None:
-    is_long = snapshot.interval.duration > _HOUR
-    shrink, grow = _JUMP_FACTORS_OF_LONG_CANDLES if is_long else _JUMP_FACTORS
+    shrink, grow = jump_factors(snapshot.interval)
     previous_close = snapshot.candles[0].open
     for candle in snapshot.candles:
         within = candle.low < candle.open * shrink or candle.high > candle.open * grow

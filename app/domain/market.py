@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -29,7 +30,7 @@ class MarketSnapshot:
     source: str
     symbol: str
     interval: Interval
-    candles: tuple[Candle, ...]
+    candles: Sequence[Candle]
     quote: Quote
     instrument: Instrument
     exchange_time: datetime

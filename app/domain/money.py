@@ -16,6 +16,36 @@ LARGEST = 2**63 - 1
 _DECIMALS = 8
 
 
+def multiply_divide(first: int, second: int, divisor: int) -> int:
+    """`first` times `second` over `divisor`, rounded down, exact however large the product is.
+
+    `divisor` is above 0. What is to run compiled, too, multiplies and divides by this: a product of two amounts needs
+    more than 64 bits.
+
+    >>> multiply_divide(10**15, 10**15, 10**12), multiply_divide(-7, 1, 2)
+    (1000000000000000000, -4)
+    """
+    return first * second // divisor
+
+
+def multiply_divide_up(first: int, second: int, divisor: int) -> int:
+    """`first` times `second` over `divisor`, rounded up; otherwise as `multiply_divide`.
+
+    >>> multiply_divide_up(7, 1, 2), multiply_divide_up(-7, 1, 2)
+    (4, -3)
+    """
+    return -multiply_divide(-first, second, divisor)
+
+
+def is_product_greater(first: int, second: int, third: int, fourth: int) -> bool:
+    """Whether `first` times `second` is more than `third` times `fourth`, exact however large the products are.
+
+    >>> is_product_greater(10**15, 10**15, 10**15, 10**15 - 1)
+    True
+    """
+    return first * second > third * fourth
+
+
 def to_units(value: Decimal) -> int:
     """A decimal amount in whole 1e-8 units; exact for up to eight decimals, finer ones are cut off.
 

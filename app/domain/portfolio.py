@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
-from app.domain.money import UNITS
+from app.domain.money import UNITS, multiply_divide
 from app.domain.order import Side
 
 SHORT_COLLATERAL = 2
@@ -147,7 +147,7 @@ def worth(quantity: int, price: int) -> int:
     >>> worth(quantity=50_000_000, price=3)
     1
     """
-    return quantity * price // UNITS
+    return multiply_divide(quantity, price, UNITS)
 
 
 def postings(side: Side, notional: int, fee: int, symbol: str, exit_: Exit | None) -> dict[str, int]:
@@ -187,8 +187,8 @@ def _enter(held: Position | None, signed: int, paid: int, fee: int, at: datetime
 def _leave(held: Position, signed: int, paid: int) -> tuple[Position | None, Exit]:
     if abs(signed) > abs(held.quantity):
         raise ValueError("A fill cannot turn a position round; close it first.")
-    cost = held.cost * -signed // held.quantity
-    fees = held.entry_fees * -signed // held.quantity
+    cost = multiply_divide(held.cost, abs(signed), abs(held.quantity))
+    fees = multiply_divide(held.entry_fees, abs(signed), abs(held.quantity))
     exit_ = Exit(abs(signed), cost, fees, -paid - cost, held.opened_at, held.quantity > 0)
     if signed == -held.quantity:
         return None, exit_

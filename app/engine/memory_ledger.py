@@ -10,6 +10,7 @@ from itertools import count
 from typing import TypeVar
 
 from app.domain.booking import in_plain_numbers, make_duplicate_report, make_report, make_trades
+from app.domain.candle import Interval
 from app.domain.cycle import CycleDraft, CycleReport, Settlement, Trade
 from app.domain.money import to_units
 from app.domain.order import Order, OrderStatus
@@ -18,6 +19,9 @@ from app.domain.standing import Run, RunKey, Standing, open_snapshot
 from app.errors import InvalidInputError, NotFoundError, StorageError
 
 T = TypeVar("T", CycleReport, Trade)
+
+_Candle = tuple[str, str, Interval | None, datetime | None]
+"""What a decision is on, of which there may be one trade: run, symbol, interval and the candle's open time."""
 
 
 class MemoryLedger:
@@ -31,28 +35,41 @@ class MemoryLedger:
     def __init__(self, clock: Clock, trade_numbers: Iterator[int] | None = None) -> None:
         self._clock = clock
         self._trade_numbers = trade_numbers or count(1)
-        self._standing: Standing | None = None
+        self._opened: Standing | None = None
         self._reports: dict[str, CycleReport] = {}
         self._trades: dict[int, Trade] = {}
+        self._decided: dict[_Candle, Trade] = {}
         self._keys: dict[str, tuple[str, str]] = {}
+
+    @property
+    def standing(self) -> Standing:
+        """Where the account stands; raises StorageError (`account_missing`) before it is opened."""
+        if self._opened is None:
+            raise StorageError("There is no account; open it first.", code="account_missing")
+        return self._opened
+
+    @standing.setter
+    def standing(self, standing: Standing) -> None:
+        self._opened = standing
 
     def resume(self, standing: Standing, trades: Sequence[Trade] = ()) -> None:
         """Go on from where an account stood, with what is known of its trades so far."""
-        self._standing = standing
-        self._trades = {trade.id: trade for trade in trades}
+        self._opened = standing
+        self._trades, self._decided = {}, {}
+        self._keep_trades(trades)
 
     async def open_account(self, key: RunKey, cash: Decimal) -> Standing:
         """Open the account with `cash` unless it is open."""
-        if self._standing is None:
+        if self._opened is None:
             now = self._clock.now()
-            self._standing = Standing(Run(key, 1, cash, now), open_snapshot(to_units(cash), now))
-        return self._standing
+            self._opened = Standing(Run(key, 1, cash, now), open_snapshot(to_units(cash), now))
+        return self._opened
 
     async def load_standing(self, key: RunKey) -> Standing:
         """Where the run stands."""
-        if self._standing is None or self._standing.run.key != key:
+        if self._opened is None or self._opened.run.key != key:
             raise StorageError(f"There is no account for {key.source}; open it first.", code="account_missing")
-        return self._standing
+        return self._opened
 
     async def record_cycle(
         self, draft: CycleDraft, settle: Settle, clock: Clock, key: IdempotencyKey | None = None
@@ -69,7 +86,7 @@ class MemoryLedger:
             settlement = settle(before, now)
             made = make_trades(before.run, settlement, draft.id, draft.decision, now)
             report = make_report(before.run, draft, settlement, self._number(made), now)
-            self._standing = follow(before, settlement)
+            self._opened = follow(before, settlement)
         self._keep(report)
         if key is not None:
             self._keys[key.key] = (key.fingerprint, report.id)
@@ -119,22 +136,21 @@ class MemoryLedger:
 
     def _keep(self, report: CycleReport) -> None:
         self._reports[report.id] = report
-        self._trades |= {trade.id: trade for trade in report.fills}
+        self._keep_trades(report.fills)
+
+    def _keep_trades(self, trades: Sequence[Trade]) -> None:
+        self._trades |= {trade.id: trade for trade in trades}
+        self._decided |= {
+            (trade.run, trade.symbol, trade.interval, trade.candle_open_time): trade
+            for trade in trades
+            if trade.confidence is not None
+        }
 
     def _number(self, made: Sequence[Trade]) -> list[Trade]:
         return [replace(trade, id=next(self._trade_numbers)) for trade in made]
 
     def _find_decided(self, run: Run, draft: CycleDraft) -> Trade | None:
-        wanted = (run.id, draft.symbol, draft.interval, draft.market.candle_open_time)
-        return next(
-            (
-                trade
-                for trade in self._trades.values()
-                if trade.confidence is not None
-                and (trade.run, trade.symbol, trade.interval, trade.candle_open_time) == wanted
-            ),
-            None,
-        )
+        return self._decided.get((run.id, draft.symbol, draft.interval, draft.market.candle_open_time))
 
 
 def follow(before: Standing, settlement: Settlement) -> Standing:

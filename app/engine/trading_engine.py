@@ -11,7 +11,7 @@ from weakref import WeakValueDictionary
 
 from app.agents.decision_making import DecisionMakingAgent
 from app.agents.execution import ExecutionAgent
-from app.agents.market_monitoring import MarketMonitoringAgent
+from app.agents.market_monitoring import Observer
 from app.domain.candle import Interval
 from app.domain.cycle import Circumstances, CycleDraft, CycleReport, CycleStatus, Decision, LogLine, MarketView
 from app.domain.ports import Clock, IdempotencyKey, Ledger
@@ -26,7 +26,7 @@ LOCK_WAIT_SECONDS = 15.0
 class Seats:
     """The agents of a cycle, in their order."""
 
-    monitoring: MarketMonitoringAgent
+    monitoring: Observer
     decision: DecisionMakingAgent
     execution: ExecutionAgent
 

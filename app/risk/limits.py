@@ -15,6 +15,16 @@ from app.domain.money import PPM, UNITS, plain
 from app.domain.order import Check, Side
 from app.domain.portfolio import worth
 from app.domain.standing import Halt, Snapshot
+from app.risk.limit_rules import (
+    cut_to_exposure,
+    cut_to_quantity,
+    distance_ppm,
+    largest_of_volume,
+    least_cost,
+    loss_ppm,
+    share_of_equity,
+)
+from app.risk.protection import are_placeable
 from app.risk.sizing import to_ppm
 
 UNLIMITED = 10**26
@@ -96,7 +106,7 @@ def check_daily_loss(account: Snapshot, limit: Decimal) -> Check | None:
     """
     if not limit:
         return None
-    loss = _loss_ppm(account.day_equity, account.equity)
+    loss = loss_ppm(account.day_equity, account.equity)
     words = f"Today has lost {_percent(loss)} of the equity it began with; from {_percent(to_ppm(limit))} on nothing "
     return _below("daily_loss", loss, to_ppm(limit), words + "is opened until the next UTC day (MAX_DAILY_LOSS).")
 
@@ -112,7 +122,7 @@ def check_drawdown(account: Snapshot, limit: Decimal) -> Check | None:
     """
     if not limit:
         return None
-    loss = _loss_ppm(account.peak_equity, account.equity)
+    loss = loss_ppm(account.peak_equity, account.equity)
     words = f"Equity is {_percent(loss)} below its peak; from {_percent(to_ppm(limit))} on trading halts "
     return _below("max_drawdown", loss, to_ppm(limit), words + "(MAX_DRAWDOWN).")
 
@@ -179,7 +189,7 @@ def check_price_band(price: int, close: int, limit_percent: Decimal) -> Check | 
     """
     if not limit_percent:
         return None
-    distance, limit = _ceil(abs(price - close) * PPM, close), to_ppm(limit_percent / _PERCENT)
+    distance, limit = distance_ppm(price, close), to_ppm(limit_percent / _PERCENT)
     words = (
         f"The quote is {_percent(distance)} from the last close; {_percent(limit)} are allowed (PRICE_BAND_PERCENT)."
     )
@@ -206,7 +216,7 @@ def check_stop(distances: Sequence[int], price: int) -> Check:
     >>> check_stop([4], price=100).passed, check_stop([0], price=100).passed
     (True, False)
     """
-    if passed := min(distances) > 0 and max(distances) < price:
+    if passed := are_placeable(min(distances), max(distances), price):
         words = f"The protective orders are {' and '.join(map(plain, distances))} from the quote."
     else:
         words = (
@@ -222,7 +232,7 @@ def check_cash(budget: int, lot: int, price: int) -> Check:
     >>> check_cash(budget=99, lot=UNITS, price=100).passed
     False
     """
-    least = _ceil(lot * price, UNITS)
+    least = least_cost(lot, price)
     words = f"The order may spend {plain(budget)}; one lot of {plain(lot)} costs {plain(least)}."
     return Check("insufficient_cash", budget >= least, plain(budget), plain(least), words)
 
@@ -261,8 +271,8 @@ def cap_volume(budget: int, price: int, volume: int, limit: Decimal) -> tuple[Ch
     """
     if not limit:
         return None, budget, UNLIMITED
-    cap = volume * to_ppm(limit) // PPM
-    wanted, left = budget * UNITS // price, min(budget, worth(cap, price))
+    cap = largest_of_volume(volume, to_ppm(limit))
+    wanted, left = budget * UNITS // price, cut_to_quantity(budget, cap, price)
     words = f"The order is {plain(wanted)}, the last candle's volume {plain(volume)}, and {_percent(to_ppm(limit))} of "
     words += f"that may be taken (MAX_VOLUME_SHARE){_cut(budget, left)}"
     return Check("volume_share", left > 0, plain(wanted), plain(cap), words), left, cap
@@ -283,8 +293,8 @@ def _cap_exposure(
 ) -> tuple[Check | None, int]:
     if not limit:
         return None, budget
-    most = max(equity * to_ppm(limit) // PPM, 0)
-    left = max(min(budget, most - held), 0)
+    most = share_of_equity(equity, to_ppm(limit))
+    left = cut_to_exposure(budget, held, most)
     words = f"What is held {whose} would be worth {plain(held + budget)} with the order; at most "
     words += f"{_percent(to_ppm(limit))} of the equity, {plain(most)}, may be ({code.upper()}){_cut(budget, left)}"
     return Check(code, left > 0, plain(held + budget), plain(most), words), left
@@ -299,17 +309,8 @@ def _below(code: str, value: int, limit: int, words: str) -> Check:
     return Check(code, value < limit, _decimal(value), _decimal(limit), words)
 
 
-def _loss_ppm(before: int, now: int) -> int:
-    """What was lost of `before`, in ppm rounded down; all of it where there was nothing to lose."""
-    return max(before - now, 0) * PPM // before if before > 0 else PPM
-
-
 def _cut(before: int, left: int) -> str:
     return "." if left == before else f": cut from {plain(before)} to {plain(left)}."
-
-
-def _ceil(numerator: int, denominator: int) -> int:
-    return -(-numerator // denominator)
 
 
 def _decimal(ppm: int) -> str:

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from decimal import Decimal
 
-from app.domain.money import PPM, UNITS
+from app.domain.money import PPM, UNITS, multiply_divide
 from app.domain.risk import StopRule
 
 
@@ -46,13 +46,40 @@ def to_price(value: float) -> int:
     return math.floor(value * UNITS)
 
 
-def atr_distance(atr: int, multiple: Decimal) -> int:
-    """`multiple` (two decimals) times `atr`, rounded down, in the units of `atr`.
+def to_hundredths(multiple: Decimal) -> int:
+    """A multiple of the ATR, which has two decimals, in whole hundredths.
 
-    >>> atr_distance(101, Decimal("1.5"))
+    >>> to_hundredths(Decimal("1.5"))
+    150
+    """
+    return int(multiple * 100)
+
+
+def multiple_of(atr: int, hundredths: int) -> int:
+    """So many hundredths of `atr`, rounded down, in its units.
+
+    >>> multiple_of(101, 150)
     151
     """
-    return atr * int(multiple * 100) // 100
+    return multiply_divide(atr, hundredths, 100)
+
+
+def trail_ppm(distance: int, price: int) -> int:
+    """How far a trailing stop stays from the best price, in whole parts per million; 1 at least, to be a protection.
+
+    >>> trail_ppm(distance=6, price=200)
+    30000
+    """
+    return max(multiply_divide(distance, PPM, price), 1)
+
+
+def are_placeable(nearest: int, farthest: int, price: int) -> bool:
+    """Whether protective orders so far away are away from the entry price, and above zero.
+
+    >>> are_placeable(1, 99, price=100), are_placeable(0, 4, price=100), are_placeable(1, 100, price=100)
+    (True, False, False)
+    """
+    return nearest > 0 and farthest < price
 
 
 def measure_distances(rule: ProtectionRule, atr: int, price: int) -> Distances:
@@ -66,8 +93,8 @@ def measure_distances(rule: ProtectionRule, atr: int, price: int) -> Distances:
     >>> measure_distances(ProtectionRule(StopRule.TRAILING_STOP), atr=3, price=200)
     Distances(stop=0, target=0, trail_fraction=Decimal('0.030000'))
     """
-    stop, target = atr_distance(atr, rule.stop_atr_multiple), atr_distance(atr, rule.target_atr_multiple)
+    stop = multiple_of(atr, to_hundredths(rule.stop_atr_multiple))
+    target = multiple_of(atr, to_hundredths(rule.target_atr_multiple))
     if rule.stop is StopRule.TRAILING_STOP:
-        # Orders count in whole parts per million; a trail of none would be no protection.
-        return Distances(0, target, Decimal(max(stop * PPM // price, 1)).scaleb(-6))
+        return Distances(0, target, Decimal(trail_ppm(stop, price)).scaleb(-6))
     return Distances(stop if rule.stop is StopRule.STOP_LOSS else 0, target)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from decimal import Decimal
 
-from app.domain.money import PPM, plain
+from app.domain.money import PPM, is_product_greater, multiply_divide, plain
 from app.domain.order import Check, Side
 from app.domain.risk import SizingMethod
 from app.domain.signal import Prediction, Signal
@@ -19,7 +19,7 @@ from app.domain.signal import Prediction, Signal
 _YEAR = timedelta(days=365)
 """Crypto trades on every day of it."""
 
-_LARGEST_SHARE = 1_000.0
+_LARGEST_SHARE = 1_000 * PPM
 """Far more than any account has, so that a size from almost no volatility is still a number."""
 
 _NEEDS = {
@@ -63,24 +63,36 @@ def floor_ppm(share: float) -> int:
     >>> floor_ppm(0.1234567), floor_ppm(float("inf"))
     (123456, 1000000000)
     """
-    return math.floor(min(share, _LARGEST_SHARE) * PPM)
+    return math.floor(min(share * PPM, _LARGEST_SHARE))
 
 
-def share_at_risk(risk_fraction: Decimal, price: int, stop_distance: int) -> int:
-    """The share of equity that loses `risk_fraction` of it when the price moves `stop_distance` against it, in ppm.
+def share_at_risk(risk_ppm: int, price: int, stop_distance: int) -> int:
+    """The share of equity that loses `risk_ppm` of it when the price moves `stop_distance` against it, in ppm.
 
-    share = risk_fraction x price / stop_distance, before fee and slippage: with 0.5 % at risk and a stop 2 % away a
-    quarter. Source: V. Tharp, Trade Your Way to Financial Freedom, 1999 (percent risk model).
+    share = risk x price / stop_distance, before fee and slippage: with 0.5 % at risk and a stop 2 % away a quarter;
+    never more than a thousand times the equity. Source: V. Tharp, Trade Your Way to Financial Freedom, 1999 (percent
+    risk model).
 
     Args:
-        risk_fraction: The share of equity at risk, 0 to 1.
+        risk_ppm: The share of equity at risk, in ppm.
         price: The entry price in 1e-8 quote units.
         stop_distance: How far the stop is from it, in 1e-8 quote units, above zero.
 
-    >>> share_at_risk(Decimal("0.005"), price=10_000, stop_distance=200)
+    >>> share_at_risk(5_000, price=10_000, stop_distance=200)
     250000
     """
-    return to_ppm(risk_fraction) * price // stop_distance
+    if is_product_greater(risk_ppm, price, _LARGEST_SHARE, stop_distance):
+        return _LARGEST_SHARE
+    return multiply_divide(risk_ppm, price, stop_distance)
+
+
+def spend(base: int, share_ppm: int, most: int) -> int:
+    """What a share of `base` comes to, in 1e-8 quote units, but no more than `most`.
+
+    >>> spend(base=1_000, share_ppm=250_000, most=900), spend(base=1_000, share_ppm=250_000, most=100)
+    (250, 100)
+    """
+    return most if is_product_greater(base, share_ppm, most, PPM) else multiply_divide(base, share_ppm, PPM)
 
 
 def annualise(volatility: float, interval: timedelta) -> float:
@@ -182,7 +194,7 @@ def find_share(rule: SizingRule, basis: Basis) -> int | None:
         case SizingMethod.RISK_PER_TRADE:
             if basis.stop_distance <= 0:
                 return None
-            return share_at_risk(rule.risk_fraction, basis.price, basis.stop_distance)
+            return share_at_risk(to_ppm(rule.risk_fraction), basis.price, basis.stop_distance)
         case SizingMethod.VOLATILITY_TARGET:
             return share_for_volatility(rule.volatility_target, basis.volatility) if basis.volatility > 0 else None
         case SizingMethod.KELLY:
@@ -211,8 +223,7 @@ def size_entry(rule: SizingRule, basis: Basis, equity: int, available: int) -> t
         words = f"SIZING={rule.method} cannot say how much to spend: it needs {_NEEDS[rule.method]}."
         return Check("size_unknown", passed=False, value="unknown", limit=plain(whole), detail=words), 0
     base, name = (whole, "available cash") if rule.method is SizingMethod.FIXED_FRACTION else (equity, "equity")
-    wanted = max(base, 0) * share // PPM
-    budget = min(wanted, whole)
+    wanted, budget = max(base, 0) * share // PPM, spend(max(base, 0), share, whole)
     words = f"SIZING={rule.method} spends {plain(share * 10_000)} % of the {name}, {plain(wanted)}"
     words += "." if wanted == budget else f": cut to the cash there is, {plain(budget)}."
     code = "size_unknown" if share else "size_zero"

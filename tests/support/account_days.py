@@ -106,7 +106,7 @@ class AccountDays:
             interval=Interval.M1,
             started_at=self.clock.now(),
             market=MarketView(
-                step.price, last.open_time, last.close_time, Indicators(None, None, None, None), seen.candles
+                step.price, last.open_time, last.close_time, Indicators(None, None, None, None), tuple(seen.candles)
             ),
             decision=Decision(PREDICTION.signal, 0.5, dict(PROBABILITIES), "confident", "It is.", "forest-1"),
             prediction=PREDICTION,

@@ -335,4 +335,4 @@ class FakeService:
 def _view(snapshot: MarketSnapshot) -> MarketView:
     last = snapshot.candles[-1]
     indicators = Indicators(64_001.0, None, 55.5, 0.0001)
-    return MarketView(snapshot.quote.price, last.open_time, last.close_time, indicators, snapshot.candles)
+    return MarketView(snapshot.quote.price, last.open_time, last.close_time, indicators, tuple(snapshot.candles))

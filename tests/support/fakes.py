@@ -158,15 +158,9 @@ class FakeLedger(MemoryLedger):
         """Every trade, the oldest first."""
         return list(self._trades.values())
 
-    @property
-    def standing(self) -> Standing:
-        """Where the account stands."""
-        assert self._standing is not None
-        return self._standing
-
     def stand(self, standing: Standing) -> None:
         """Let the account stand elsewhere; what was booked stays."""
-        self._standing = standing
+        self.standing = standing
 
     def book(self, settlement: Settlement, now: datetime) -> list[Trade]:
         """Book what no cycle led to; returns the trades with their numbers."""

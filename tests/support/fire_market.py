@@ -156,7 +156,7 @@ class FireMarket:
 def view_of(snapshot: MarketSnapshot) -> MarketView:
     newest = snapshot.candles[-1]
     nothing = Indicators(None, None, None, None)
-    return MarketView(snapshot.quote.price, newest.open_time, newest.close_time, nothing, snapshot.candles[-3:])
+    return MarketView(snapshot.quote.price, newest.open_time, newest.close_time, nothing, tuple(snapshot.candles[-3:]))
 
 
 def draft_of(snapshot: MarketSnapshot, key: RunKey, cycle_id: str, signal: Signal, confidence: float) -> CycleDraft:

@@ -72,7 +72,7 @@ def make_draft(action: Signal, market: MarketSnapshot, code: str) -> CycleDraft:
         newest.open_time,
         newest.close_time,
         Indicators(None, None, None, None),
-        market.candles[-1:],
+        tuple(market.candles[-1:]),
     )
     return CycleDraft(
         id="cycle-1",

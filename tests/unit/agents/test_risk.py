@@ -267,7 +267,7 @@ def test_review_volatility_target_measures_the_newest_sixty_returns() -> None:
 def test_review_measures_nothing_across_a_gap() -> None:
     market = make_market()
     moved = tuple(replace(candle, open_time=candle.open_time - Interval.M1.duration) for candle in market.candles[:-14])
-    gap = replace(market, candles=moved + market.candles[-14:])
+    gap = replace(market, candles=[*moved, *market.candles[-14:]])
     assert review(make_agent(SizingMethod.RISK_PER_TRADE), market=gap).reason_code == "size_unknown"
 
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
 from ml.bars import FloatArray
-from ml.bootstrap import BlockBootstrap, Estimate
+from ml.bootstrap import BlockBootstrap, Estimate, _student_quantile
 
 
 def mean_of(values: FloatArray, block_rows: int, seed: int = 0) -> tuple[Estimate, float]:
@@ -96,3 +96,20 @@ def test_same_seed_gives_the_same_interval() -> None:
 @pytest.mark.parametrize(("rows", "block_rows", "blocks"), [(10, 5, 2), (11, 5, 3), (4, 5, 1), (300, 10, 30)])
 def test_blocks_are_counted_with_a_last_one_that_is_shorter(rows: int, block_rows: int, blocks: int) -> None:
     assert BlockBootstrap(rows, block_rows).blocks == blocks
+
+
+def test_interval_of_students_t_is_around_the_estimate() -> None:
+    low, high = BlockBootstrap(60, 6).find_interval(Estimate(2.0, None, None, 0.5)) or (0.0, 0.0)
+    assert (low + high) / 2 == pytest.approx(2.0)
+    # Ten blocks.
+    assert (high - low) / 2 == pytest.approx(0.5 * stats.t.ppf(0.975, 9), rel=1 / 3_000)
+
+
+@pytest.mark.parametrize("estimate", [Estimate(None, None, None, None), Estimate(1.0, 0.0, 2.0, None)])
+def test_estimate_without_an_error_has_no_interval(estimate: Estimate) -> None:
+    assert BlockBootstrap(40, 4).find_interval(estimate) is None
+
+
+@pytest.mark.parametrize("degrees", [4, 5, 10, 33, 400])
+def test_quantile_is_that_of_scipy(degrees: int) -> None:
+    assert _student_quantile(0.975, degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1 / 3_000)

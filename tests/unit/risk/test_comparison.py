@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats  # type: ignore[import-untyped]
 
-from app.risk.comparison import LEAST_DAYS, Comparison, _student_quantile, compare_returns
+from app.risk.comparison import LEAST_DAYS, Comparison, choose_block_days, compare_returns
 from ml.bootstrap import BlockBootstrap
 
 
@@ -56,6 +56,11 @@ def test_interval_reaches_students_t_times_the_error_of_the_resamples() -> None:
     assert found.high - found.difference == pytest.approx(stats.t.ppf(0.975, 4) * (resampled.error or 0.0), rel=1e-3)
 
 
+@pytest.mark.parametrize(("days", "block_days"), [(2, 2), (10, 2), (60, 4), (1_000, 10)])
+def test_blocks_have_the_third_root_of_the_days(days: int, block_days: int) -> None:
+    assert choose_block_days(days) == block_days
+
+
 def test_same_returns_are_no_better() -> None:
     returns = np.random.default_rng(3).standard_normal(50)
     assert compare_returns(returns, returns) == Comparison(0.0, 0.0, 0.0, None)
@@ -74,11 +79,6 @@ def test_interval_holds_the_truth_about_as_often_as_it_says(days: int) -> None:
     assert len(said) == 300
     # Three hundred draws: three standard errors are 3.8 points.
     assert np.mean([comparison.better is None for comparison in said]) == pytest.approx(0.94, abs=0.045)
-
-
-@pytest.mark.parametrize("degrees", [4, 5, 10, 33, 400])
-def test_quantile_is_that_of_scipy(degrees: int) -> None:
-    assert _student_quantile(0.975, degrees) == pytest.approx(stats.t.ppf(0.975, degrees), rel=1 / 3_000)
 
 
 def test_measuring_an_account_loads_neither_scipy_nor_pandas() -> None:

@@ -16,7 +16,7 @@ from app.domain.money import PPM, UNITS
 from app.domain.order import Side
 from app.domain.risk import SizingMethod, StopRule
 from app.domain.signal import Edge, Prediction, Signal
-from app.risk.protection import Distances, ProtectionRule, atr_distance, measure_distances
+from app.risk.protection import Distances, ProtectionRule, measure_distances, multiple_of
 from app.risk.sizing import (
     Basis,
     SizingRule,
@@ -157,7 +157,7 @@ def test_kelly_stays_from_nothing_to_its_cap(
 
 @given(price=st.integers(1, 10**15), stop=st.integers(1, 10**15), risk=st.integers(1, PPM))
 def test_loss_at_the_stop_is_never_more_than_what_is_at_risk(price: int, stop: int, risk: int) -> None:
-    share = share_at_risk(Decimal(risk).scaleb(-6), price, stop)
+    share = share_at_risk(risk, price, stop)
     assert Fraction(share, PPM) * stop / price <= Fraction(risk, PPM)
 
 
@@ -191,5 +191,5 @@ def test_trail_is_in_whole_parts_per_million_and_never_none() -> None:
 
 
 def test_atr_distance_is_rounded_down() -> None:
-    assert atr_distance(3, Decimal("0.33")) == 0
-    assert atr_distance(300, Decimal("0.33")) == 99
+    assert multiple_of(3, 33) == 0
+    assert multiple_of(300, 33) == 99

@@ -1,0 +1,136 @@
+"""Teaches numba the rules of the broker and of the limits, so that compiled code runs the very source that trades live.
+
+Python's whole numbers never overflow, compiled ones have 64 bits. The three functions of `app.domain.money` through
+which every product of two amounts goes have a compiled form here that is exact, or raises OverflowError where a result
+is beyond 62 bits or a product beyond 112: nothing is ever wrong by having grown too large.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar, cast
+
+import numba
+import numpy as np
+from numba.extending import overload, register_jitable
+
+from app.broker import fill_rules, order_rules
+from app.domain import money, portfolio
+from app.risk import limit_rules, protection, sizing
+
+Function = TypeVar("Function", bound=Callable[..., object])
+
+_LARGEST_PRODUCT = 2.0**112
+_LARGEST_RESULT = 2.0**62
+_FAR_APART = 2.0**-50
+"""Products that differ by a larger share of their sum differ by more than rounding."""
+
+_RULES: tuple[Callable[..., object], ...] = (
+    portfolio.worth,
+    fill_rules.slippage_ratio,
+    fill_rules.buy_price,
+    fill_rules.sell_price,
+    fill_rules.buy_notional,
+    fill_rules.sell_notional,
+    fill_rules.fee,
+    fill_rules.affordable_quantity,
+    order_rules.is_judged,
+    order_rules.is_stop,
+    order_rules.worse_price,
+    order_rules.limit_price,
+    order_rules.stop_price,
+    order_rules.raw_price,
+    order_rules.fill_price,
+    order_rules.round_limit,
+    order_rules.round_trigger,
+    order_rules.best_price,
+    order_rules.trailing_trigger,
+    order_rules.volume_share,
+    order_rules.fill_quantity,
+    order_rules.short_collateral,
+    order_rules.liquidation_price,
+    order_rules.cover_cap,
+    order_rules.judge_candle,
+    limit_rules.loss_ppm,
+    limit_rules.distance_ppm,
+    limit_rules.least_cost,
+    limit_rules.share_of_equity,
+    limit_rules.cut_to_exposure,
+    limit_rules.largest_of_volume,
+    limit_rules.cut_to_quantity,
+    protection.multiple_of,
+    protection.trail_ppm,
+    protection.are_placeable,
+    sizing.share_at_risk,
+    sizing.spend,
+)
+
+
+@overload(money.multiply_divide)
+def _multiply_divide(first: int, second: int, divisor: int) -> Callable[[int, int, int], np.int64]:  # noqa: ARG001 - numba asks for the same names
+    def compiled(first: int, second: int, divisor: int) -> np.int64:
+        one, other, by = np.int64(first), np.int64(second), np.int64(divisor)
+        product = np.float64(one) * np.float64(other)
+        guess = product / np.float64(by)
+        if not (abs(product) < _LARGEST_PRODUCT and abs(guess) < _LARGEST_RESULT):
+            raise OverflowError("an amount is beyond 64 bits")
+        # The guess is off by no more than rounding; the rest, computed modulo 2**64, fits and says by how much.
+        quotient = np.int64(guess)
+        rest = one * other - quotient * by
+        if 0 <= rest < by:
+            return quotient
+        if -by <= rest < 0:
+            return quotient - 1
+        return quotient + rest // by
+
+    return compiled
+
+
+@overload(money.is_product_greater)
+def _is_product_greater(first: int, second: int, third: int, fourth: int) -> Callable[[int, int, int, int], np.bool_]:  # noqa: ARG001
+    def compiled(first: int, second: int, third: int, fourth: int) -> np.bool_:
+        left = np.float64(np.int64(first)) * np.float64(np.int64(second))
+        right = np.float64(np.int64(third)) * np.float64(np.int64(fourth))
+        size = abs(left) + abs(right)
+        if abs(left - right) > _FAR_APART * size:
+            return left > right
+        if size >= _LARGEST_PRODUCT:
+            raise OverflowError("an amount is beyond 64 bits")
+        return np.int64(first) * np.int64(second) - np.int64(third) * np.int64(fourth) > 0
+
+    return compiled
+
+
+register_jitable(money.multiply_divide_up)
+for rule in _RULES:
+    register_jitable(rule)
+
+
+def compiled(function: Function) -> Function:
+    """Compile a function at its first call; what comes of that is kept for later processes where they can have it."""
+    return cast("Function", numba.njit(cache=_IS_KEPT, nogil=True)(function))
+
+
+def _choose_cache() -> bool:
+    """Keep compiled code in a folder that is named after every source it comes from; False where there can be none.
+
+    numba itself looks at the one file that a function stands in, and would go on with rules that have changed.
+    """
+    sources = hashlib.sha256()
+    own = Path(__file__)
+    for file in sorted({Path(rule.__code__.co_filename) for rule in _RULES} | {own, *own.parent.glob("kernel/*.py")}):
+        sources.update(file.read_bytes())
+    base = os.environ.get("NUMBA_CACHE_DIR") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser()
+    folder = Path(base) / "papertape" / f"native-{sources.hexdigest()[:16]}"
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (OSError, RuntimeError):
+        return False
+    numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
+    return os.access(folder, os.W_OK)
+
+
+_IS_KEPT = _choose_cache()

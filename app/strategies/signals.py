@@ -1,0 +1,96 @@
+"""What a strategy says after each bar of a series, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from app.domain.signal import Edge, Prediction, Signal
+from ml.bars import FloatArray, IntegerArray
+from ml.labels import CLASSES
+
+SignalCodes = npt.NDArray[np.int8]
+"""The numbers of `ml.labels.CLASSES`: SELL 0, HOLD 1, BUY 2."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignalSource:
+    """The model or rule that speaks.
+
+    Attributes:
+        model_id: What its decisions carry.
+        edge: What it has been shown to know out of sample.
+        class_returns: The mean forward return of each signal in training, fractions; None for a rule.
+        round_trip_cost: What both sides of a trade cost in training, a fraction; None for a rule.
+        taught_until_ms: The newest moment that training has seen, milliseconds since the epoch; None for a rule.
+    """
+
+    model_id: str
+    edge: Edge = Edge.NONE
+    class_returns: Mapping[Signal, float] | None = None
+    round_trip_cost: float | None = None
+    taught_until_ms: int | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SignalArrays:
+    """What is said after each bar of one series.
+
+    Attributes:
+        signals: The signal, as the number of its class, shape (n_bars,).
+        confidences: Its probability, 0 to 1; 1 where a rule speaks, shape (n_bars,).
+        expected_returns: What following it is expected to bring after costs, a fraction, shape (n_bars,).
+        speakers: Which of `sources` speaks; -1 where none does, as there are too few bars or a feature is not finite,
+            shape (n_bars,).
+        sources: Who speaks.
+        probabilities: Those of all classes, shape (n_bars, 3); None where a rule speaks.
+    """
+
+    signals: SignalCodes
+    confidences: FloatArray
+    expected_returns: FloatArray
+    speakers: IntegerArray
+    sources: tuple[SignalSource, ...]
+    probabilities: FloatArray | None = None
+
+    def __len__(self) -> int:
+        return len(self.signals)
+
+    def __getitem__(self, rows: slice) -> SignalArrays:
+        """The same of a slice of the bars."""
+        return SignalArrays(
+            self.signals[rows],
+            self.confidences[rows],
+            self.expected_returns[rows],
+            self.speakers[rows],
+            self.sources,
+            None if self.probabilities is None else self.probabilities[rows],
+        )
+
+    def predict(self, bar: int) -> Prediction | None:
+        """What is said after a bar, as a live strategy says it; None where nothing is said."""
+        speaker = int(self.speakers[bar])
+        if speaker < 0:
+            return None
+        source, code = self.sources[speaker], int(self.signals[bar])
+        shares = (code == 0, code == 1, code == 2) if self.probabilities is None else self.probabilities[bar]
+        return Prediction(
+            signal=Signal(CLASSES[code]),
+            probabilities={Signal(name): float(share) for name, share in zip(CLASSES, shares, strict=True)},
+            model_id=source.model_id,
+            expected_return=float(self.expected_returns[bar]),
+            edge=source.edge,
+            class_returns=source.class_returns,
+            round_trip_cost=source.round_trip_cost,
+        )
+
+
+def say_by_rule(model_id: str, signals: SignalCodes, first_bar: int) -> SignalArrays:
+    """The arrays of a rule that is sure of each signal, and says nothing before `first_bar`."""
+    speakers = np.zeros(len(signals), dtype=np.int64)
+    speakers[:first_bar] = -1
+    whole = np.ones(len(signals))
+    return SignalArrays(signals, whole, np.zeros(len(signals)), speakers, (SignalSource(model_id),))
