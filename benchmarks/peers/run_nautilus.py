@@ -80,7 +80,7 @@ def instrument() -> CurrencyPair:
 
 def measure(candles: work.Candles, repeats: int) -> dict[str, Any]:
     bars = [
-        Bar(BAR_TYPE, *(Price(value, work.PRICE_DIGITS) for value in prices), Quantity(volume, 0), known, known)
+        Bar(BAR_TYPE, *(Price(value, work.PRICE_DIGITS) for value in prices), Quantity(volume, 8), known, known)
         for *prices, volume, known in zip(
             *(column.tolist() for column in candles[1:]),
             ((candles.open_time_ms + 60_000) * 1_000_000).tolist(),  # a bar is known when it closes
