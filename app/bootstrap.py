@@ -33,6 +33,9 @@ from app.exchanges.binance import BinanceMarketDataClient
 from app.observability.event_file import EventFile
 from app.observability.metrics import Metrics
 from app.readiness import Check, MarketProbe
+from app.research.backtest.keeper import BacktestKeeper
+from app.research.backtest.request import BacktestRequest
+from app.research.child import OnProgress
 from app.research.drift_monitor import DriftMonitor, DriftReport
 from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
@@ -43,9 +46,9 @@ from app.research.reasons import ReasonFinder
 from app.research.replay import Replayer
 from app.research.scoring import Scorer, read_label_rule
 from app.research.track_record import TrackRecord, summarize
-from app.research.training import OnProgress
 from app.settings import Settings
 from app.storage.actions import SqlActions
+from app.storage.backtests import SqlBacktests
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.events import SqlEvents
@@ -78,6 +81,7 @@ class Service:
 
     market: MarketData
     history: HistoryKeeper
+    backtests: BacktestKeeper
     keeper: ModelKeeper
     engine: TradingEngine
     scorer: Scorer
@@ -199,6 +203,15 @@ class Service:
             )
         return await self._job_runner.start("training", work, key)
 
+    async def start_backtest(self, request: BacktestRequest, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
+        """Queue a backtest, whose result names its run; True when the job is that of an earlier call with `key`."""
+
+        async def work(on_progress: OnProgress) -> Mapping[str, object]:
+            run = (await self.backtests.run(request, on_progress)).run
+            return {"run_id": run.id, "total_return": run.performance.total_return, "sharpe": run.performance.sharpe}
+
+        return await self._job_runner.start("backtest", work, key)
+
     async def cancel_job(self, job_id: str) -> Job:
         """End a job before its time; raises as `JobRunner.cancel`."""
         return await self._job_runner.cancel(job_id)
@@ -297,6 +310,9 @@ class Service:
         settings = self.settings
         spec = make_spec(settings)
         self.history = HistoryKeeper(self.market, CandleStore(self.database), self.clock)
+        self.backtests = BacktestKeeper(
+            self.market, self.history, SqlBacktests(self.database, self.clock), self.clock, settings.model_path
+        )
         self.keeper = ModelKeeper(self.history, self.models, self.strategy, self.clock, spec, self._model_taken)
         self._monitoring = MarketMonitoringAgent(
             self.market, bars=settings.default_klines_limit, minimum_bars=self.strategy.lookback_bars

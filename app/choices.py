@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from pydantic import ValidationError
@@ -14,11 +14,13 @@ from stamina.instrumentation import set_on_retry_hooks
 from app.agents.decision_making import Gate
 from app.agents.risk import RiskAgent
 from app.broker.desk import Terms
+from app.domain.candle import Interval
 from app.domain.ports import Clock, MarketData
-from app.errors import ConflictError, NotReadyError, UpstreamError, UpstreamRateLimitError
+from app.errors import ConflictError, InvalidInputError, NotReadyError, UpstreamError, UpstreamRateLimitError
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
+from app.research.backtest.request import FOREST, BacktestRequest, WalkForwardRule
 from app.research.model_keeper import ModelSpec
 from app.research.replay import Rules
 from app.risk.limits import LimitRules
@@ -27,6 +29,7 @@ from app.risk.sizing import SizingRule
 from app.setting_kinds import MarketSource
 from app.settings import Settings
 from app.storage.waits import SqlWaits
+from app.strategies.registry import get_rule
 from ml.labels import LabelRule
 
 log = structlog.get_logger()
@@ -47,6 +50,47 @@ _OF_THE_MACHINE = {
     "port",
     "training_backend",
 }
+
+BACKTEST_SETTINGS: Final = (
+    "initial_cash",
+    "fee_bps",
+    "slippage_bps",
+    "sizing",
+    "order_cash_fraction",
+    "risk_per_trade",
+    "volatility_target",
+    "kelly_cap",
+    "stop_rule",
+    "stop_atr_multiple",
+    "take_profit_atr_multiple",
+    "allow_short",
+    "max_symbol_exposure",
+    "max_gross_exposure",
+    "max_volume_share",
+    "max_daily_loss",
+    "max_drawdown",
+    "cooldown_losses",
+    "cooldown_minutes",
+    "max_trades_per_day",
+    "max_open_positions",
+    "price_band_percent",
+    "min_confidence",
+    "require_edge",
+    "require_positive_return",
+    "default_klines_limit",
+    "training_klines",
+    "model_horizon_bars",
+    "model_threshold_percent",
+    "model_label_rule",
+    "model_volatility_multiple",
+    "model_class_weight",
+    "model_calibration",
+    "model_maximum_age_days",
+)
+"""The settings that a backtest may have its own of, checked as the service's are."""
+
+_LEAST_STEPS = 10
+"""A piece that one model speaks of is at least so small a share of what it learns from."""
 
 
 async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metrics: Metrics) -> MarketData:
@@ -105,31 +149,43 @@ def make_spec(settings: Settings) -> ModelSpec:
     )
 
 
+def make_sizing(settings: Settings) -> SizingRule:
+    """How entries are sized."""
+    return SizingRule(
+        method=settings.sizing,
+        cash_fraction=settings.order_cash_fraction,
+        risk_fraction=settings.risk_per_trade,
+        volatility_target=settings.volatility_target,
+        kelly_cap=settings.kelly_cap,
+    )
+
+
+def make_limits(settings: Settings) -> LimitRules:
+    """What entries must keep to."""
+    return LimitRules(
+        max_symbol_exposure=settings.max_symbol_exposure,
+        max_gross_exposure=settings.max_gross_exposure,
+        max_volume_share=settings.max_volume_share,
+        max_daily_loss=settings.max_daily_loss,
+        max_drawdown=settings.max_drawdown,
+        cooldown_losses=settings.cooldown_losses,
+        cooldown_minutes=settings.cooldown_minutes,
+        max_trades_per_day=settings.max_trades_per_day,
+        max_open_positions=settings.max_open_positions,
+        price_band_percent=settings.price_band_percent,
+        model_maximum_age=timedelta(days=settings.model_maximum_age_days),
+    )
+
+
+def make_protection(settings: Settings) -> ProtectionRule:
+    """How entries are protected."""
+    return ProtectionRule(settings.stop_rule, settings.stop_atr_multiple, settings.take_profit_atr_multiple)
+
+
 def make_risk(settings: Settings) -> RiskAgent:
     """The seat that sizes entries and holds them to the limits."""
     return RiskAgent(
-        SizingRule(
-            method=settings.sizing,
-            cash_fraction=settings.order_cash_fraction,
-            risk_fraction=settings.risk_per_trade,
-            volatility_target=settings.volatility_target,
-            kelly_cap=settings.kelly_cap,
-        ),
-        LimitRules(
-            max_symbol_exposure=settings.max_symbol_exposure,
-            max_gross_exposure=settings.max_gross_exposure,
-            max_volume_share=settings.max_volume_share,
-            max_daily_loss=settings.max_daily_loss,
-            max_drawdown=settings.max_drawdown,
-            cooldown_losses=settings.cooldown_losses,
-            cooldown_minutes=settings.cooldown_minutes,
-            max_trades_per_day=settings.max_trades_per_day,
-            max_open_positions=settings.max_open_positions,
-            price_band_percent=settings.price_band_percent,
-            model_maximum_age=timedelta(days=settings.model_maximum_age_days),
-        ),
-        ProtectionRule(settings.stop_rule, settings.stop_atr_multiple, settings.take_profit_atr_multiple),
-        allow_short=settings.allow_short,
+        make_sizing(settings), make_limits(settings), make_protection(settings), allow_short=settings.allow_short
     )
 
 
@@ -160,6 +216,68 @@ def read_rules(document: Mapping[str, Any]) -> Rules:
             f"This version cannot read the settings that the cycle ran with ({fields}).", code="settings_unreadable"
         ) from error
     return Rules(make_gate(settings), make_terms(settings), make_risk(settings))
+
+
+def make_backtest_request(
+    settings: Settings,
+    own: Mapping[str, object],
+    *,
+    step_bars: int | None = None,
+    **asked: Any,  # noqa: ANN401
+) -> BacktestRequest:
+    """What a backtest is asked to be: everything that is left out is as the service trades.
+
+    Args:
+        settings: The service's.
+        own: Settings of this backtest alone, by their names in small letters; those of `BACKTEST_SETTINGS`.
+        step_bars: After how many candles a forest is trained anew; by default when a running service would, but not
+            before a tenth of what it learns from.
+        asked: The fields of `BacktestRequest` that no setting names. Without symbols, an interval and a strategy it is
+            the forest on the service's market; without a model_id the forest is trained on the way.
+
+    Raises:
+        InvalidInputError: `invalid_request`; the message says what is wrong.
+    """
+    unknown = sorted({*own} - {*BACKTEST_SETTINGS})
+    if unknown:
+        raise InvalidInputError(f"A backtest has no setting {unknown[0][:60]!r}.", code="invalid_request")
+    try:
+        chosen = Settings.model_validate({**settings.model_dump(), **own, "_env_file": None})
+    except ValidationError as error:
+        words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
+        raise InvalidInputError(f"{words}.", code="invalid_request") from None
+    defaults = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST}
+    fields: dict[str, Any] = {**defaults, **asked}
+    values: dict[str, object] = {}
+    if fields["strategy"] == FOREST and fields.get("model_id") is None:
+        fields["walk_forward"] = _walk_forward_rule(chosen, fields["interval"], step_bars)
+        values = {"horizon_bars": chosen.model_horizon_bars, "threshold_percent": chosen.model_threshold_percent}
+    if fields.get("model_id") is None:
+        rule = get_rule(fields["strategy"])
+        fields["parameters"] = rule.check_values(values | dict(fields.get("parameters", {})))
+    lookback = get_rule(fields["strategy"]).lookback(fields.get("parameters", {}))
+    fields.setdefault("window_bars", max(chosen.default_klines_limit, lookback))
+    return BacktestRequest(
+        initial_cash=chosen.initial_cash,
+        gate=make_gate(chosen),
+        terms=make_terms(chosen),
+        sizing=make_sizing(chosen),
+        limits=make_limits(chosen),
+        protection=make_protection(chosen),
+        **fields,
+    )
+
+
+def _walk_forward_rule(settings: Settings, interval: Interval, step_bars: int | None) -> WalkForwardRule:
+    usual = round(timedelta(days=settings.model_maximum_age_days) / interval.duration)
+    return WalkForwardRule(
+        train_bars=settings.training_klines,
+        step_bars=max(usual, settings.training_klines // _LEAST_STEPS) if step_bars is None else step_bars,
+        label_kind=settings.model_label_rule.value,
+        volatility_multiple=settings.model_volatility_multiple,
+        class_weight=settings.model_class_weight.value,
+        calibration=settings.model_calibration.value,
+    )
 
 
 def describe_settings(settings: Settings) -> dict[str, object]:

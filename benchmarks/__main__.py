@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from app.observability.logging import configure_logging
-from benchmarks import bench_books, bench_predict, bench_service, bench_trades, bench_training
+from benchmarks import bench_books, bench_candles, bench_predict, bench_service, bench_trades, bench_training
 
 
 def report(what: str, figure: float, unit: str, bar: float, *, at_least: bool) -> bool:
@@ -78,9 +78,17 @@ def bench_models() -> list[bool]:
     ]
 
 
+def bench_candle_store() -> list[bool]:
+    return [
+        report(
+            "a million candles from the store into arrays", bench_candles.measure_loading(), "s", 1.5, at_least=False
+        )
+    ]
+
+
 def main() -> int:
     configure_logging("ERROR", json_lines=False)
-    met = [*bench_models(), *bench_running_service(), *bench_records(), *bench_many_trades()]
+    met = [*bench_models(), *bench_candle_store(), *bench_running_service(), *bench_records(), *bench_many_trades()]
     return 0 if all(met) else 1
 
 

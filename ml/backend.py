@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+import warnings
+from collections.abc import Callable, Generator, Sequence
 from typing import Any, Final, TypeVar
 
 from joblib import Parallel, delayed, parallel_config
@@ -23,7 +24,9 @@ class BackendError(Exception):
     """The backend cannot be used; the message says what to do."""
 
 
-def run_calls(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], backend: str, rows: int) -> Iterator[T]:
+def run_calls(
+    function: Callable[..., T], calls: Sequence[tuple[Any, ...]], backend: str, rows: int
+) -> Generator[T, None, None]:
     """What `function` gives for each tuple of arguments, in their order, as soon as it is there.
 
     Args:
@@ -31,7 +34,9 @@ def run_calls(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], back
         calls: The arguments of each call.
         backend: `LOCAL`, or the address of a Dask scheduler such as "tcp://10.0.0.5:8786", whose workers need this
             version of Papertape and its libraries.
-        rows: How many rows the largest call is about.
+        rows: How many rows the largest call is about; all of them together where each is too small for threads.
+
+    Closing the generator cancels the calls that are still to come.
 
     Raises:
         BackendError: Dask is not installed, or nobody answers at the address.
@@ -39,10 +44,21 @@ def run_calls(function: Callable[..., T], calls: Sequence[tuple[Any, ...]], back
     work = [delayed(function)(*arguments) for arguments in calls]
     if backend == LOCAL:
         workers = min(len(calls), os.cpu_count() or 1) if rows >= LOKY_ROWS else 1
-        yield from Parallel(n_jobs=workers, return_as="generator")(work)
+        yield from _pass_on(Parallel(n_jobs=workers, return_as="generator")(work))
         return
     with _connect(backend), parallel_config(backend="dask"):
-        yield from Parallel(return_as="generator")(work)
+        yield from _pass_on(Parallel(return_as="generator")(work))
+
+
+def _pass_on(results: Generator[T, None, None]) -> Generator[T, None, None]:
+    """The same; whoever closes it early means to, and needs no warning that calls under way are cancelled."""
+    try:
+        for result in results:  # noqa: UP028 - `yield from` would close `results` outside the block below
+            yield result
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            results.close()
 
 
 def _connect(address: str) -> Any:  # noqa: ANN401 - a client of a library that is not always there

@@ -196,6 +196,11 @@ def set_aside(path: Path, now: datetime) -> Path:
     return target
 
 
+def compute_digest(forest: ForestArrays, calibration: Calibration) -> str:
+    """The fingerprint that a bundle of this forest and calibration carries: the same one, the same predictions."""
+    return _digest(_pack(forest), calibration.as_card())
+
+
 def _digest(arrays: bytes, calibration: dict[str, Any]) -> str:
     """One hash over all that a prediction comes from."""
     return hashlib.sha256(arrays + json.dumps(calibration, sort_keys=True).encode()).hexdigest()

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
@@ -33,6 +31,7 @@ from ml.canaries import (
     check_split,
 )
 from ml.card import describe_window, list_warnings, name_libraries
+from ml.child import end_with_parent, report, say
 from ml.drift import make_reference
 from ml.evaluation import Judged, evaluate, log_losses
 from ml.features import FEATURE_NAMES, compute_features
@@ -261,15 +260,15 @@ def main(request_path: str, bars_path: str) -> int:
     with (folder / ".training.lock").open("w") as lock:
         waited = not _lock_at_once(lock.fileno())
         if waited:
-            _say({"progress": 0.0, "message": "Another process trains; waiting for its model."})
+            say({"progress": 0.0, "message": "Another process trains; waiting for its model."})
             fcntl.flock(lock, fcntl.LOCK_EX)
         path = _find_winner(folder, request) if waited else None
         try:
-            path = path or train(history, request, _report)
+            path = path or train(history, request, report)
         except TrainingError as error:
-            _say({"error": {"code": error.code, "message": str(error)}})
+            say({"error": {"code": error.code, "message": str(error)}})
             return 3
-    _say({"progress": 1.0, "message": "Trained.", "model": str(path)})
+    say({"progress": 1.0, "message": "Trained.", "model": str(path)})
     return 0
 
 
@@ -289,21 +288,6 @@ def _find_winner(folder: Path, request: dict[str, Any]) -> Path | None:
     return newest.path
 
 
-def _report(progress: float, message: str) -> None:
-    _say({"progress": progress, "message": message})
-
-
-def _say(line: dict[str, Any]) -> None:
-    sys.stdout.write(json.dumps(line) + "\n")
-    sys.stdout.flush()
-
-
-def _end_with_parent() -> None:
-    while os.read(0, 4_096):  # not sys.stdin: its lock would be held while the interpreter shuts down
-        pass
-    os._exit(4)
-
-
 if __name__ == "__main__":
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     sys.exit(main(*sys.argv[1:]))

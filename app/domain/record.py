@@ -155,6 +155,7 @@ _CONVERSIONS: dict[type, Callable[[Any], Any]] = {
 }
 
 _READERS: dict[Any, Callable[[Any], Any]] = {
+    Any: _same,
     str: _same,
     int: _same,
     float: _same,

@@ -98,6 +98,16 @@ class HistoryKeeper:
         stored = total - _count(gaps)
         return Download(self.source, symbol, interval, since, until, tally.fetched, stored, tuple(gaps))
 
+    async def load_range(
+        self, symbol: str, interval: Interval, since: datetime, until: datetime, on_progress: OnCandles
+    ) -> Bars:
+        """Every closed candle that opened from `since` until before `until`; what is missing is fetched.
+
+        Raises as `download`.
+        """
+        found = await self.download(symbol, interval, since, until, on_progress)
+        return await self._store.load_bars(self._market.candle_source, symbol, interval, found.since, found.until)
+
     async def load_newest(self, symbol: str, interval: Interval, bars: int, on_progress: OnCandles) -> Bars:
         """The newest `bars` closed candles, oldest first; fewer where the exchange has fewer. Raises as `download`.
 

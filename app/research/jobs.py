@@ -1,9 +1,10 @@
-"""Runs long work beside the cycles, one job at a time, and keeps how far it is."""
+"""Runs long work beside the cycles, one job of each kind at a time, and keeps how far it is."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from uuid import uuid4
 
 import structlog
@@ -11,7 +12,7 @@ import structlog
 from app.domain.job import Job
 from app.domain.ports import IdempotencyKey
 from app.errors import ConflictError, ServiceError
-from app.research.training import OnProgress
+from app.research.child import OnProgress
 from app.storage.jobs import SqlJobs
 
 log = structlog.get_logger()
@@ -23,8 +24,17 @@ _REPORT_SECONDS = 1.0
 _STOPPED = "The service was stopped."
 
 
+@dataclass(slots=True)
+class _Running:
+    """A job under way."""
+
+    job_id: str
+    task: asyncio.Task[None]
+    why_stopped: str = _STOPPED
+
+
 class JobRunner:
-    """Starts jobs and keeps their records up to date.
+    """Starts jobs and keeps their records up to date. Jobs of different kinds run beside each other.
 
     Args:
         jobs: Where the records are.
@@ -32,33 +42,30 @@ class JobRunner:
 
     def __init__(self, jobs: SqlJobs) -> None:
         self._jobs = jobs
-        self._task: asyncio.Task[None] | None = None
-        self._job_id: str | None = None
-        self._why_stopped = _STOPPED
+        self._running: dict[str, _Running] = {}
 
     async def start(self, kind: str, work: Work, key: IdempotencyKey | None) -> tuple[Job, bool]:
         """Queue `work`; returns its job, and whether that is the one an earlier call with `key` started.
 
         Raises:
-            ConflictError: `job_in_progress`, another job is under way.
+            ConflictError: `job_in_progress`, another job of this kind is under way.
         """
         if key is not None and (earlier := await self._jobs.find_replay(key)) is not None:
             return earlier, True
-        if self._task is not None and not self._task.done():
+        if kind in self._running and not self._running[kind].task.done():
             raise ConflictError(
-                "Another job is under way; wait for it to end.", code="job_in_progress", retry_after_seconds=10
+                f"Another {kind} is under way; wait for it to end.", code="job_in_progress", retry_after_seconds=10
             )
-        self._job_id = job_id = uuid4().hex
-        self._why_stopped = _STOPPED
-        turn = asyncio.Event()
-        self._task = asyncio.create_task(self._run(job_id, work, turn))
+        job_id, turn = uuid4().hex, asyncio.Event()
+        task = asyncio.create_task(self._run(kind, job_id, work, turn))
+        self._running[kind] = _Running(job_id, task)
         try:
             job = await self._jobs.create(job_id, kind, key)
         except BaseException:
-            self._task.cancel()
+            task.cancel()
             raise
         if job.id != job_id:
-            self._task.cancel()
+            task.cancel()
             return job, True
         turn.set()
         return job, False
@@ -71,24 +78,23 @@ class JobRunner:
             ConflictError: `job_ended`, it is not under way.
         """
         job = await self._jobs.get(job_id)
-        if self._task is None or self._task.done() or self._job_id != job_id:
+        running = next((one for one in self._running.values() if one.job_id == job_id and not one.task.done()), None)
+        if running is None:
             raise ConflictError(f"The job is not under way here; it is {job.status}.", code="job_ended")
-        self._why_stopped = "It was cancelled on request."
-        await self.stop()
+        running.why_stopped = "It was cancelled on request."
+        await _end(running.task)
         return await self._jobs.get(job_id)
 
     async def stop(self) -> None:
-        """Cancel the job under way, if any, and say so in its record."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+        """Cancel the jobs under way, if any, and say so in their records."""
+        await asyncio.gather(*(_end(one.task) for one in self._running.values()))
 
-    async def _run(self, job_id: str, work: Work, turn: asyncio.Event) -> None:
+    async def _run(self, kind: str, job_id: str, work: Work, turn: asyncio.Event) -> None:
         try:
             await turn.wait()
         except asyncio.CancelledError:
             if turn.is_set():  # its record is there, and nobody else would end it
-                await self._jobs.cancel(job_id, self._why_stopped)
+                await self._jobs.cancel(job_id, self._running[kind].why_stopped)
             raise
         latest: list[tuple[float, str]] = [(0.0, "Starting.")]
         reporter = asyncio.create_task(self._report(job_id, latest))
@@ -99,7 +105,7 @@ class JobRunner:
             await self._jobs.succeed(job_id, "Done.", result)
         except asyncio.CancelledError:
             await _end(reporter)
-            await self._jobs.cancel(job_id, self._why_stopped)
+            await self._jobs.cancel(job_id, self._running[kind].why_stopped)
             raise
         except ServiceError as error:
             await _end(reporter)

@@ -16,8 +16,9 @@ from app.domain.candle import Interval
 from app.domain.model import ActivationReason, Model
 from app.domain.ports import Clock
 from app.errors import ConflictError, ServiceError
+from app.research.child import OnProgress
 from app.research.history import HistoryKeeper
-from app.research.training import OnProgress, train_bundle
+from app.research.training import train_bundle
 from app.storage.models import SqlModels
 from app.strategies.forest import ForestStrategy
 from ml.bundle import Bundle, BundleError, find_newest, fits_request, load_bundle, set_aside

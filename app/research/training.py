@@ -4,20 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from app.errors import ConflictError, ServiceError
+from app.research.child import OnProgress, run_child
 from ml.bars import Bars, save_bars
-
-OnProgress = Callable[[float, str], None]
-"""Hears how far work is, from 0 to 1, and what it does."""
-
-_ROOT = Path(__file__).resolve().parents[2]
 
 
 async def train_bundle(history: Mapping[str, Bars], request: dict[str, Any], on_progress: OnProgress) -> Path:
@@ -41,25 +35,12 @@ async def train_bundle(history: Mapping[str, Bars], request: dict[str, Any], on_
 
 async def _run(
     history: Mapping[str, Bars], request: dict[str, Any], on_progress: OnProgress
-) -> tuple[dict[str, Any], int | None]:
+) -> tuple[dict[str, Any], int]:
     """Run the process to its end; returns its last word and its status."""
     with tempfile.TemporaryDirectory(prefix="papertape-training-") as scratch:
         request_path, bars_path = Path(scratch, "request.json"), Path(scratch, "bars.npz")
         await asyncio.to_thread(_write_inputs, request_path, bars_path, history, request)
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "ml.training", str(request_path), str(bars_path)),
-            cwd=_ROOT,
-            env=os.environ | {"PYTHONPATH": str(_ROOT)},
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-        )
-        try:
-            last = await _follow(process, on_progress)
-        finally:
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
-    return last, process.returncode
+        return await run_child("ml.training", (request_path, bars_path), on_progress)
 
 
 def _write_inputs(request_path: Path, bars_path: Path, history: Mapping[str, Bars], request: dict[str, Any]) -> None:
@@ -67,20 +48,7 @@ def _write_inputs(request_path: Path, bars_path: Path, history: Mapping[str, Bar
     save_bars(bars_path, history)
 
 
-async def _follow(process: asyncio.subprocess.Process, on_progress: OnProgress) -> dict[str, Any]:
-    """Pass progress on until the process ends; returns its last word."""
-    if process.stdout is None:
-        raise ServiceError("The training has no output to follow.", code="training_failed")
-    last: dict[str, Any] = {}
-    async for line in process.stdout:
-        last = json.loads(line)
-        if "progress" in last:
-            on_progress(last["progress"], last["message"])
-    await process.wait()
-    return last
-
-
-def _outcome(last: dict[str, Any], returncode: int | None) -> Path:
+def _outcome(last: dict[str, Any], returncode: int) -> Path:
     if "model" in last:
         return Path(last["model"])
     if "error" in last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -13,12 +14,13 @@ import numpy as np
 from sqlalchemy import BigInteger, Connection, Text, bindparam, cast, func, literal, select
 
 from app.domain.candle import Candle, Interval
+from app.storage import decimal_text
 from app.storage.database import Database
 from app.storage.tables import candles
 from ml.bars import Bars
 
-CHUNK_ROWS = 10_000
-"""How many rows are read at once: a few megabytes, and a few milliseconds of anybody's time."""
+CHUNK_BARS = 50_000
+"""How many intervals are read at once: three megabytes of text, and some milliseconds of other threads."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
@@ -33,14 +35,17 @@ _IN_SPAN = (
     _IN_SERIES & (bindparam("start", type_=BigInteger) <= _OPENED) & (bindparam("end", type_=BigInteger) > _OPENED)
 )
 
-# As text a number is the same everywhere, and Python reads it as the nearest float; SQLite's own REAL may be another.
-_SELECT_CHUNK = (
-    select(_OPENED, *(cast(candles.c[name], Text) for name in _PRICES))
-    .where(_IN_SPAN)
-    .order_by(_OPENED)
-    .limit(CHUNK_ROWS)
-)
+# As text a number is the same everywhere, while SQLite's own REAL may not be the nearest float. A text for each column
+# instead of a value for each candle is three times as fast as the fastest way to fetch those and read them one by one.
+# SQLite before 3.44 has no ORDER BY in an aggregate: the rows come in the same order in each text, of whatever kind.
+_SELECT_CHUNK = select(
+    *(
+        func.aggregate_strings(cast(column, Text), decimal_text.SEPARATOR)
+        for column in (_OPENED, *(candles.c[name] for name in _PRICES))
+    )
+).where(_IN_SPAN)
 _SELECT_COVERAGE = select(func.count(), func.min(_OPENED), func.max(_OPENED)).where(_IN_SERIES)
+_SELECT_FIRST = select(func.min(_OPENED)).where(_IN_SPAN)
 _SELECT_LAST = select(func.max(_OPENED)).where(_IN_SPAN)
 
 
@@ -89,11 +94,14 @@ class CandleStore:
     async def load_bars(self, source: str, symbol: str, interval: Interval, since: datetime, until: datetime) -> Bars:
         """The kept candles that opened from `since` until before `until`, as `bars_from_candles` has them."""
         span = _span(source, symbol, interval, since, until)
-        chunks: list[Bars] = []
-        while not chunks or len(chunks[-1]) == CHUNK_ROWS:
-            chunks.append(await self._database.read(partial(_load_chunk, parameters=dict(span))))
-            span["start"] = int(chunks[-1].open_time_ms[-1]) + 1 if len(chunks[-1]) else span["end"]
-        return Bars(*(np.concatenate([getattr(chunk, name) for chunk in chunks]) for name in Bars.__dataclass_fields__))
+        bounds = await self._database.read(partial(_find_bounds, parameters=span))
+        reading = []  # on threads, while the database looks for the next chunk
+        for start in range(*bounds, CHUNK_BARS * interval.milliseconds):
+            part = span | {"start": start, "end": min(start + CHUNK_BARS * interval.milliseconds, bounds[1])}
+            texts = await self._database.read(partial(_load_texts, parameters=part))
+            if texts is not None:
+                reading.append(asyncio.get_running_loop().run_in_executor(None, _read_bars, texts))
+        return await asyncio.to_thread(_join, await asyncio.gather(*reading))
 
     async def coverage(self, source: str, symbol: str, interval: Interval) -> Coverage:
         """What is kept of a series."""
@@ -121,13 +129,29 @@ def _upsert(connection: Connection, rows: list[dict[str, Any]]) -> None:
     connection.execute(statement.on_conflict_do_update(index_elements=candles.primary_key.columns, set_=replaced), rows)
 
 
-def _load_chunk(connection: Connection, parameters: dict[str, Any]) -> Bars:
-    rows = connection.execute(_SELECT_CHUNK, parameters).all()
-    times, *columns = zip(*rows, strict=True) if rows else [()] * 6
-    return Bars(
-        np.array(times, dtype=np.int64),
-        *(np.fromiter(map(float, column), dtype=np.float64, count=len(rows)) for column in columns),
-    )
+def _find_bounds(connection: Connection, parameters: dict[str, Any]) -> tuple[int, int]:
+    """When the first candle of a span opened, and the millisecond after the last one did; equal where there is none."""
+    first = connection.execute(_SELECT_FIRST, parameters).scalar()
+    last = connection.execute(_SELECT_LAST, parameters).scalar()
+    return (0, 0) if first is None or last is None else (first, last + 1)
+
+
+def _load_texts(connection: Connection, parameters: dict[str, Any]) -> Sequence[str] | None:
+    """A text of each column, or None where there are no candles."""
+    texts = connection.execute(_SELECT_CHUNK, parameters).one()
+    return None if texts[0] is None else texts
+
+
+def _read_bars(texts: Sequence[str]) -> Bars:
+    """The bars that are written in a text for each column, in order."""
+    times, *prices = (decimal_text.read_decimals(text) for text in texts)
+    order = np.argsort(times, kind="stable")
+    return Bars(times[order].astype(np.int64), *(column[order] for column in prices))
+
+
+def _join(chunks: Sequence[Bars]) -> Bars:
+    parts = chunks or [Bars.from_rows([])]
+    return Bars(*(np.concatenate([getattr(part, name) for part in parts]) for name in Bars.__dataclass_fields__))
 
 
 def _find_holes(connection: Connection, parameters: dict[str, Any], step: int) -> list[tuple[int, int]]:

@@ -11,10 +11,12 @@ from app.domain.candle import Candle
 from app.domain.signal import Doubt, Edge, Prediction, Signal
 from app.errors import DataQualityError, InvalidInputError, NotReadyError, ServiceError
 from app.strategies.bars import bars_from_candles
-from ml.bars import FloatArray
+from app.strategies.rules import Parameter, Rule, Values
+from app.strategies.signals import SignalArrays, SignalSource
+from ml.bars import Bars, FloatArray, find_segments
 from ml.bundle import Bundle
 from ml.features import FEATURE_NAMES, LOOKBACK_BARS, compute_features, compute_newest_features
-from ml.labels import BUY, CLASSES, HOLD, SELL
+from ml.labels import BUY, CLASSES, HOLD, SELL, LabelRule
 from ml.paper import expect_returns
 from ml.predictor import Predictor
 
@@ -25,6 +27,21 @@ _COLUMNS = {Signal.BUY: BUY, Signal.SELL: SELL, Signal.HOLD: HOLD}
 _TIES = (Signal.HOLD, Signal.SELL, Signal.BUY)
 """Which signal wins a tie, first first: where the model cannot tell, the cheaper mistake."""
 
+_TIED_COLUMNS = np.array([_COLUMNS[signal] for signal in _TIES], dtype=np.int8)
+
+FOREST = Rule(
+    name="forest",
+    summary="Says what a forest taught by earlier candles finds likeliest to come: a rise, a fall, or neither.",
+    parameters=(
+        Parameter("horizon_bars", "integer", 1, 1_000, 60, 5, "How many candles ahead the forest looks."),
+        Parameter("threshold_percent", "number", 0.01, 20.0, 0.5, 0.05, "How far a price must move to count as moved."),
+        Parameter("depth", "integer", 1, 16, 5, 1, "The most questions that a tree asks."),
+        Parameter("leaf_fraction", "number", 0.001, 0.25, 0.02, 0.005, "The least share of its rows in a leaf."),
+    ),
+    lookback=lambda _values: LOOKBACK_BARS,
+)
+"""Its parameters teach it: they are for walking forward. A bundle has its own, on its card."""
+
 
 class _Model:
     """A bundle ready to predict; swapped as a whole, so that a prediction never mixes two."""
@@ -32,12 +49,9 @@ class _Model:
     def __init__(self, bundle: Bundle) -> None:
         self.bundle = bundle
         self.predictor = Predictor(bundle.forest, bundle.calibration)
-        self._edge = Edge(bundle.card["metrics"]["edge"])
-        returns = bundle.card["class_returns"]
-        self._returns = np.array([returns[name] for name in CLASSES])
-        self._side_cost = float(bundle.card["side_cost"])
-        self._class_returns = {signal: float(returns[signal]) for signal in _COLUMNS}
-        self._round_trip_cost = 2.0 * self._side_cost
+        self._edge = _read_edge(bundle)
+        self._class_returns, self._round_trip_cost = _read_economics(bundle)
+        self._returns = _in_order(self._class_returns)
         self.drift: float | None = None
         self.doubt: Doubt | None = None
 
@@ -69,7 +83,7 @@ class _Model:
         )
 
     def _expect(self, shares: FloatArray) -> float:
-        return float(expect_returns(shares[None, :], self._returns, self._side_cost)[0])
+        return float(expect_returns(shares[None, :], self._returns, self._round_trip_cost / 2.0)[0])
 
 
 class ForestStrategy:
@@ -152,6 +166,75 @@ class ForestStrategy:
                 retry_after_seconds=5,
             )
         return self._model
+
+
+def predict_bars(bundle: Bundle, bars: Bars, interval_ms: int) -> SignalArrays:
+    """What `ForestStrategy` says with `bundle` after each of `bars`, the same bits, in one pass.
+
+    Nothing is said after the first `LOOKBACK_BARS` - 1 bars of each run without a gap.
+    """
+    class_returns, round_trip_cost = _read_economics(bundle)
+    source = SignalSource(
+        bundle.model_id,
+        _read_edge(bundle),
+        class_returns,
+        round_trip_cost,
+        int(bundle.card["window"]["taught_until_ms"]),
+    )
+    return say_by_forest(Predictor(bundle.forest, bundle.calibration), source, compute_rows(bars, interval_ms))
+
+
+def compute_rows(bars: Bars, interval_ms: int) -> FloatArray:
+    """The features of each run of bars without a gap by itself, shape (n_bars, n_features)."""
+    rows = np.empty((len(bars), len(FEATURE_NAMES)))
+    for segment in find_segments(bars.open_time_ms, interval_ms):
+        rows[segment] = compute_features(bars[segment])
+    return rows
+
+
+def say_by_forest(predictor: Predictor, source: SignalSource, rows: FloatArray) -> SignalArrays:
+    """What one model says of each row of features; nothing where one is not finite, or too large for 32 bits.
+
+    Args:
+        predictor: The model.
+        source: Who it is, with its returns and costs; nothing is expected to bring anything without them.
+        rows: Shape (n_bars, n_features).
+    """
+    with np.errstate(over="ignore"):
+        usable = np.isfinite(rows.astype(np.float32)).all(axis=1)
+    probabilities = np.zeros((len(rows), len(CLASSES)))
+    probabilities[usable] = predictor.predict_batch(rows if usable.all() else rows[usable])
+    signals = _TIED_COLUMNS[probabilities[:, _TIED_COLUMNS].argmax(axis=1)]
+    returns = source.class_returns or dict.fromkeys(Signal, 0.0)
+    expected = expect_returns(probabilities, _in_order(returns), (source.round_trip_cost or 0.0) / 2.0)
+    return SignalArrays(
+        signals=signals,
+        confidences=probabilities.max(axis=1),
+        expected_returns=np.where(signals == HOLD, 0.0, expected),
+        speakers=np.where(usable, 0, -1),
+        sources=(source,),
+        probabilities=probabilities,
+    )
+
+
+def read_values(values: Values) -> tuple[LabelRule, dict[str, Any]]:
+    """The label rule, and what differs from the defaults of `ml.forest.ForestRule`, by parameters of `FOREST`."""
+    rule = LabelRule(int(values["horizon_bars"]), float(values["threshold_percent"]))
+    return rule, {"depth": int(values["depth"]), "leaf_fraction": float(values["leaf_fraction"])}
+
+
+def _read_edge(bundle: Bundle) -> Edge:
+    return Edge(bundle.card["metrics"]["edge"])
+
+
+def _read_economics(bundle: Bundle) -> tuple[dict[Signal, float], float]:
+    """The mean forward return of each signal, and what a round trip costs."""
+    returns = bundle.card["class_returns"]
+    return {signal: float(returns[signal]) for signal in _COLUMNS}, 2.0 * float(bundle.card["side_cost"])
+
+
+def _in_order(class_returns: Mapping[Signal, float]) -> FloatArray:
+    return np.array([class_returns[Signal(name)] for name in CLASSES])
 
 
 def _attempt(model: _Model, row: FloatArray) -> Prediction | ServiceError:

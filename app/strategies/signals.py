@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
 from app.domain.signal import Edge, Prediction, Signal
 from ml.bars import FloatArray, IntegerArray
-from ml.labels import CLASSES
+from ml.labels import CLASSES, HOLD
 
 SignalCodes = npt.NDArray[np.int8]
 """The numbers of `ml.labels.CLASSES`: SELL 0, HOLD 1, BUY 2."""
@@ -88,9 +89,19 @@ class SignalArrays:
         )
 
 
-def say_by_rule(model_id: str, signals: SignalCodes, first_bar: int) -> SignalArrays:
-    """The arrays of a rule that is sure of each signal, and says nothing before `first_bar`."""
+def say_by_rule(model_id: str, signals: SignalCodes, edges: IntegerArray, lookback_bars: int) -> SignalArrays:
+    """The arrays of a rule that is sure of each signal, and says nothing until it has seen enough bars without a gap.
+
+    Args:
+        model_id: What its decisions carry.
+        signals: What it says, shape (n_bars,); HOLD is written where it says nothing.
+        edges: Where the runs of bars without a gap begin, rising from 0, then the number of bars.
+        lookback_bars: How many bars a prediction needs, at least 1.
+    """
     speakers = np.zeros(len(signals), dtype=np.int64)
-    speakers[:first_bar] = -1
+    for first, stop in pairwise(edges.tolist()):
+        silent = slice(first, min(first + lookback_bars - 1, stop))
+        speakers[silent] = -1
+        signals[silent] = HOLD
     whole = np.ones(len(signals))
     return SignalArrays(signals, whole, np.zeros(len(signals)), speakers, (SignalSource(model_id),))

@@ -46,8 +46,7 @@ def store(database: Database) -> CandleStore:
 async def test_candles_saved_come_back_as_the_bars_that_training_reads(
     store: CandleStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(candle_store, "CHUNK_ROWS", 250)
-    monkeypatch.setattr(candle_store, "_SELECT_CHUNK", candle_store._SELECT_CHUNK.limit(250))
+    monkeypatch.setattr(candle_store, "CHUNK_BARS", 250)
     candles = minutes(1_000)
     for start in (500, 0):
         await store.save(*SERIES, candles[start : start + 500])
@@ -55,6 +54,16 @@ async def test_candles_saved_come_back_as_the_bars_that_training_reads(
     assert_same_bars(await store.load_bars(*SERIES, candles[0].open_time, END), candles)
     some = await store.load_bars(*SERIES, candles[3].open_time - MINUTE / 2, candles[9].open_time)
     assert_same_bars(some, candles[3:9])
+
+
+async def test_hole_longer_than_what_is_read_at_once_leaves_the_candles_around_it(
+    store: CandleStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(candle_store, "CHUNK_BARS", 10)
+    candles = [*minutes(100)[:15], *minutes(100)[62:63], *minutes(100)[99:]]
+    await store.save(*SERIES, candles)
+
+    assert_same_bars(await store.load_bars(*SERIES, candles[0].open_time - 300 * MINUTE, END + MINUTE), candles)
 
 
 async def test_series_of_other_sources_symbols_and_intervals_do_not_mix(store: CandleStore) -> None:

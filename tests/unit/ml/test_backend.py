@@ -37,6 +37,15 @@ def test_calls_come_back_in_their_order_whatever_runs_them(monkeypatch: pytest.M
     assert alone == list(run_calls(add, calls, "loky", 10)) == [11 * number for number in range(7)]
 
 
+def test_calls_whose_results_nobody_wants_any_more_end_without_a_word(monkeypatch: pytest.MonkeyPatch) -> None:
+    for least in (ml.backend.LOKY_ROWS, 0):
+        monkeypatch.setattr(ml.backend, "LOKY_ROWS", least)
+        results = run_calls(add, [(number, 1) for number in range(100)], "loky", 10)
+        assert next(results) == 1
+        results.close()
+        assert list(results) == []
+
+
 @pytest.mark.filterwarnings("default")  # of Dask's own
 @pytest.mark.parametrize("processes", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_training_on_a_dask_cluster_of_two_gives_the_same_model(tmp_path: Path, *, processes: bool) -> None:
