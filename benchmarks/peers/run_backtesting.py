@@ -35,7 +35,13 @@ class Cross(Strategy):
 
 def measure(candles: work.Candles, repeats: int) -> dict[str, Any]:
     frame = pd.DataFrame(
-        {"Open": candles.open, "High": candles.high, "Low": candles.low, "Close": candles.close, "Volume": candles.volume},
+        {
+            "Open": candles.open,
+            "High": candles.high,
+            "Low": candles.low,
+            "Close": candles.close,
+            "Volume": candles.volume,
+        },
         pd.to_datetime(candles.open_time_ms, unit="ms"),
     )
     warnings.simplefilter("ignore")

@@ -10,6 +10,7 @@ import vectorbt as vbt
 from benchmarks.peers import work
 from benchmarks.peers.run_vectorbt import frame_of, run
 
+
 def run_all(opened: pd.Series, close: pd.Series) -> dict[tuple[int, int], float]:
     found = {}
     for slow in work.SWEEP_SLOW:
@@ -26,8 +27,13 @@ def measure(candles: work.Candles, repeats: int) -> dict[str, Any]:
         vbt.settings["engine"] = engine
         run(opened, close, [10, 11], [50, 50])  # compiles
         first, best, equities = work.best_seconds(lambda: run_all(opened, close), repeats)
-        found[name] = {"bars": len(close), "pairs": len(equities), "seconds": min(first, best),
-            "equities": [equities[fast, slow] for fast in work.SWEEP_FAST for slow in work.SWEEP_SLOW], "version": vbt.__version__}
+        found[name] = {
+            "bars": len(close),
+            "pairs": len(equities),
+            "seconds": min(first, best),
+            "equities": [equities[fast, slow] for fast in work.SWEEP_FAST for slow in work.SWEEP_SLOW],
+            "version": vbt.__version__,
+        }
     return found
 
 

@@ -71,7 +71,8 @@ def best_seconds(
     """Time `work`, each time after `before`, which is not timed.
 
     Returns:
-        The seconds of the first call, which may compile; of the best of `repeats` calls after it; what the last returned.
+        The seconds of the first call, which may compile, those of the best of `repeats` calls after it, and what the
+        last returned.
     """
     seconds = []
     for _ in range(repeats + 1):
