@@ -33,7 +33,8 @@ ENV PATH=/opt/venv/bin:$PATH \
     PORT=8000 \
     DATABASE_URL=sqlite:////data/trading.db \
     EVENT_LOG_FILE=/data/events.jsonl \
-    MODEL_PATH=/models
+    MODEL_PATH=/models \
+    NUMBA_CACHE_DIR=/data/cache
 USER 10001:10001
 VOLUME ["/data", "/models"]
 EXPOSE 8000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -20,7 +20,7 @@ from app.errors import ConflictError, InvalidInputError, NotReadyError, Upstream
 from app.exchanges.binance import BinanceMarketDataClient
 from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
-from app.research.backtest.request import FOREST, BacktestRequest, WalkForwardRule
+from app.research.backtest.request import BacktestRequest, WalkForwardRule
 from app.research.model_keeper import ModelSpec
 from app.research.replay import Rules
 from app.risk.limits import LimitRules
@@ -29,6 +29,7 @@ from app.risk.sizing import SizingRule
 from app.setting_kinds import MarketSource
 from app.settings import Settings
 from app.storage.waits import SqlWaits
+from app.strategies.forest import FOREST
 from app.strategies.registry import get_rule
 from ml.labels import LabelRule
 
@@ -91,6 +92,11 @@ BACKTEST_SETTINGS: Final = (
 
 _LEAST_STEPS = 10
 """A piece that one model speaks of is at least so small a share of what it learns from."""
+
+
+_USUAL_SPAN = timedelta(days=30)
+_LEAST_CANDLES = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metrics: Metrics) -> MarketData:
@@ -246,17 +252,16 @@ def make_backtest_request(
     except ValidationError as error:
         words = "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_url=False))
         raise InvalidInputError(f"{words}.", code="invalid_request") from None
-    defaults = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST}
+    defaults = {"symbols": (chosen.default_symbol,), "interval": chosen.default_interval, "strategy": FOREST.name}
     fields: dict[str, Any] = {**defaults, **asked}
-    values: dict[str, object] = {}
-    if fields["strategy"] == FOREST and fields.get("model_id") is None:
+    rule, values = get_rule(fields["strategy"]), dict(fields.get("parameters", {}))
+    if rule is FOREST and fields.get("model_id") is None:
         fields["walk_forward"] = _walk_forward_rule(chosen, fields["interval"], step_bars)
-        values = {"horizon_bars": chosen.model_horizon_bars, "threshold_percent": chosen.model_threshold_percent}
-    if fields.get("model_id") is None:
-        rule = get_rule(fields["strategy"])
-        fields["parameters"] = rule.check_values(values | dict(fields.get("parameters", {})))
-    lookback = get_rule(fields["strategy"]).lookback(fields.get("parameters", {}))
-    fields.setdefault("window_bars", max(chosen.default_klines_limit, lookback))
+        usual = {"horizon_bars": chosen.model_horizon_bars, "threshold_percent": chosen.model_threshold_percent}
+        values = usual | values
+    if rule is not FOREST or fields.get("model_id") is None:
+        fields["parameters"] = values = rule.check_values(values)
+    fields.setdefault("window_bars", max(chosen.default_klines_limit, rule.lookback(values)))
     return BacktestRequest(
         initial_cash=chosen.initial_cash,
         gate=make_gate(chosen),
@@ -266,6 +271,36 @@ def make_backtest_request(
         protection=make_protection(chosen),
         **fields,
     )
+
+
+def ask_backtest(
+    settings: Settings,
+    own: Mapping[str, object],
+    now: datetime,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    **asked: Any,  # noqa: ANN401
+) -> BacktestRequest:
+    """As `make_backtest_request`, of a span that may be left open: the last 30 days, or 1,000 candles if longer.
+
+    Args:
+        settings: The service's.
+        own: Settings of this backtest alone.
+        now: The time.
+        since: The first moment of trading.
+        until: The end; `now` where it lies before that.
+        asked: As `make_backtest_request` takes it, `step_bars` included.
+
+    Raises:
+        InvalidInputError: As `make_backtest_request`.
+    """
+    interval: Interval = asked.get("interval", settings.default_interval)
+    newest = now - (now - _EPOCH) % interval.duration
+    until = min(until or newest, newest)
+    if since is None:
+        since = until - max(_USUAL_SPAN, _LEAST_CANDLES * interval.duration)
+    return make_backtest_request(settings, own, since=since, until=until, **asked)
 
 
 def _walk_forward_rule(settings: Settings, interval: Interval, step_bars: int | None) -> WalkForwardRule:

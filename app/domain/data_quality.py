@@ -15,7 +15,7 @@ Bounds, and why they are where they are:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from itertools import pairwise
@@ -30,6 +30,20 @@ MAXIMUM_VOLUME = Decimal(10**18)
 MAXIMUM_QUOTE_DISTANCE_FRACTION = Decimal("0.3")
 MAXIMUM_CLOCK_SKEW_SECONDS = 60.0
 MAXIMUM_AGE_INTERVALS = 2
+
+FAULTS: Mapping[str, str] = {
+    "candle_not_finite": "has a value that is not a number",
+    "candle_not_positive": "has a price that is not above zero",
+    "candle_volume_negative": "has a negative volume",
+    "candle_out_of_range": "has a value beyond anything that is traded",
+    "candle_impossible": "has prices outside its own high and low",
+    "candle_misaligned": "does not fit the interval",
+    "candle_in_future": "has not closed yet",
+    "candle_duplicate": "came twice",
+    "candle_out_of_order": "stands after a later one",
+    "candle_jump": "moves further than a market does in one candle",
+}
+"""What can be wrong with a candle, by the code of it."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _ZERO = Decimal(0)
@@ -50,7 +64,7 @@ def in_order(candles: Iterable[Candle]) -> list[Candle]:
         if candle.open_time != unique[-1].open_time:
             unique.append(candle)
         elif candle != unique[-1]:
-            raise _refusal("candle_duplicate", candle, "came twice with different values")
+            raise _refusal("candle_duplicate", candle, ", with different values")
     return unique
 
 
@@ -111,8 +125,7 @@ def check_history(candles: Sequence[Candle]) -> None:
     for earlier, later in pairwise(candles):
         if later.open_time <= earlier.open_time:
             same = later.open_time == earlier.open_time
-            code = "candle_duplicate" if same else "candle_out_of_order"
-            raise _refusal(code, later, "came twice" if same else "stands after a later one")
+            raise _refusal("candle_duplicate" if same else "candle_out_of_order", later)
 
 
 def jump_factors(interval: Interval) -> tuple[Decimal, Decimal]:
@@ -156,26 +169,26 @@ def _check_price(price: Decimal) -> None:
 def _check_values(candle: Candle) -> None:
     prices = (candle.open, candle.high, candle.low, candle.close)
     if not (all(price.is_finite() for price in prices) and candle.volume.is_finite()):
-        raise _refusal("candle_not_finite", candle, "has a value that is not a number")
+        raise _refusal("candle_not_finite", candle)
     lowest, highest = min(prices), max(prices)
     if lowest <= _ZERO:
-        raise _refusal("candle_not_positive", candle, "has a price that is not above zero")
+        raise _refusal("candle_not_positive", candle)
     if candle.volume < _ZERO:
-        raise _refusal("candle_volume_negative", candle, "has a negative volume")
+        raise _refusal("candle_volume_negative", candle)
     if highest > MAXIMUM_PRICE or candle.volume > MAXIMUM_VOLUME:
-        raise _refusal("candle_out_of_range", candle, "has a value beyond anything that is traded")
+        raise _refusal("candle_out_of_range", candle)
     if lowest != candle.low or highest != candle.high:
-        raise _refusal("candle_impossible", candle, "has prices outside its own high and low")
+        raise _refusal("candle_impossible", candle)
 
 
 def _check_times(snapshot: MarketSnapshot) -> None:
     duration = snapshot.interval.duration
     for candle in snapshot.candles:
         if (candle.open_time - _EPOCH) % duration or not _ends_within(candle, duration):
-            raise _refusal("candle_misaligned", candle, f"does not fit the {snapshot.interval} interval")
+            raise _refusal("candle_misaligned", candle, f" of {snapshot.interval}")
     newest = snapshot.candles[-1]
     if newest.close_time >= snapshot.exchange_time:
-        raise _refusal("candle_in_future", newest, "has not closed yet by the exchange's own clock")
+        raise _refusal("candle_in_future", newest, " by the exchange's own clock")
 
 
 def _ends_within(candle: Candle, duration: timedelta) -> bool:
@@ -189,7 +202,7 @@ def _check_jumps(snapshot: MarketSnapshot) -> None:
     for candle in snapshot.candles:
         within = candle.low < candle.open * shrink or candle.high > candle.open * grow
         if within or not previous_close * shrink <= candle.close <= previous_close * grow:
-            raise _refusal("candle_jump", candle, "moves further than a market does in one candle")
+            raise _refusal("candle_jump", candle)
         previous_close = candle.close
     price = snapshot.quote.price
     if abs(price - previous_close) > previous_close * MAXIMUM_QUOTE_DISTANCE_FRACTION:
@@ -231,10 +244,10 @@ def _too_few(snapshot: MarketSnapshot, *, have: int, need: int) -> NotReadyError
     )
 
 
-def _refusal(code: str, candle: Candle, problem: str) -> DataQualityError:
+def _refusal(code: str, candle: Candle, more: str = "") -> DataQualityError:
     opened = candle.open_time.isoformat()
     return DataQualityError(
-        f"The candle that opened at {opened} {problem}; the exchange's data is not fit to trade on.",
+        f"The candle that opened at {opened} {FAULTS[code]}{more}; the exchange's data is not fit to trade on.",
         code=code,
         context={"candle_open_time": opened},
     )

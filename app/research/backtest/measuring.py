@@ -71,15 +71,14 @@ def compute_daily(initial_cash: float, books: Books) -> tuple[FloatArray, FloatA
 def find_exits(books: Books) -> BoolArray:
     """Which fills made a position smaller, shape (n_fills,).
 
-    What was held before a fill is what was held after the symbol's fill before it. A fill against it that is no larger
-    is an exit; one that is larger finds only dust, which is less than any order may be.
+    A sale that leaves something or nothing has sold what was there; one that leaves less than nothing has opened a
+    short, as dust is less than any order may be. What is bought while less than nothing is held covers a short.
     """
     fills = books.fills
     before = np.zeros(len(fills), dtype=np.int64)
     for places in _by_series(books):
         before[places[1:]] = fills.position_after[places[:-1]]
-    exits: BoolArray = (np.sign(before) == -fills.side) & (fills.quantity <= np.abs(before))
-    return exits
+    return np.where(fills.side < 0, fills.position_after >= 0, before < 0)
 
 
 def find_closed_trades(books: Books) -> ClosedTrades:
@@ -131,14 +130,21 @@ def thin_curves(curves: Curves, points: int) -> Curves:
     """
     if len(curves) <= points:
         return curves
-    edges = np.linspace(0, len(curves), max(points // _POINTS_PER_BUCKET, 2) + 1).astype(np.int64)
+    places = find_extremes(curves.equity, points)
+    return Curves(*(getattr(curves, one.name)[places] for one in fields(Curves)))
+
+
+def find_extremes(values: FloatArray | IntegerArray, points: int) -> IntegerArray:
+    """The places of `points` values or fewer (at least 8), in order: of each stretch its ends and its extremes."""
+    if len(values) <= points:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), max(points // _POINTS_PER_BUCKET, 2) + 1).astype(np.int64)
     kept = {
         start + int(place)
         for start, end in pairwise(edges.tolist())
-        for place in (0, end - start - 1, curves.equity[start:end].argmin(), curves.equity[start:end].argmax())
+        for place in (0, end - start - 1, values[start:end].argmin(), values[start:end].argmax())
     }
-    places = np.array(sorted(kept))
-    return Curves(*(getattr(curves, one.name)[places] for one in fields(Curves)))
+    return np.array(sorted(kept))
 
 
 def compute_monthly_returns(plan: Plan, books: Books, benchmark_equity: FloatArray) -> tuple[MonthlyReturn, ...]:

@@ -20,12 +20,10 @@ from app.research.backtest.plan import Plan
 from app.risk.limits import LimitRules
 from app.risk.protection import ProtectionRule
 from app.risk.sizing import SizingRule
+from app.strategies.forest import FOREST
 
 STORE: Final = "store"
 """The source of candles that are kept, and fetched from the service's market where they are not."""
-
-FOREST: Final = "forest"
-"""The strategy whose signals models give."""
 
 MAXIMUM_SYMBOLS: Final = 10
 MAXIMUM_BARS: Final = 5_000_000
@@ -197,8 +195,8 @@ class BacktestRequest:
                 f"so many that at most {_MOST_PIECES:,} models are taught",
             ),
             "models": (
-                self.is_learned == (self.strategy == FOREST),
-                f"named by model_id or trained on the way for {FOREST}, and for nothing else",
+                self.is_learned == (self.strategy == FOREST.name),
+                f"named by model_id or trained on the way for {FOREST.name}, and for nothing else",
             ),
             "parameters of a model": (self.model_id is None or not self.parameters, "none: it was taught by its own"),
         }

@@ -18,7 +18,7 @@ from app.strategies.registry import get_rule
 from app.strategies.signals import SignalArrays
 from ml.bars import Bars, find_segments
 from ml.bundle import BundleError, load_bundle
-from ml.labels import UNSETTLED, LabelArray, LabelRule, compute_labels
+from ml.labels import HOLD, UNSETTLED, LabelArray, LabelRule, compute_labels
 from ml.paper import Costs
 
 
@@ -90,8 +90,23 @@ def _walk(
     costs = Costs(float(request.terms.fee_bps), float(request.terms.slippage_bps))
     schedule = Schedule(rule.train_bars, rule.step_bars, rule.embargo_bars)
     teaching = Teaching(label_rule, costs, grown)
-    walked = walk_forward(history, request.interval, schedule, teaching, on_progress)
-    return Speech(walked.signals, label_rule)
+    # Nothing can be traded after the last candle, so that no model need be taught to speak of it.
+    before_last = {symbol: bars[:-1] for symbol, bars in history.items()}
+    walked = walk_forward(before_last, request.interval, schedule, teaching, on_progress)
+    return Speech({symbol: _fall_silent(said) for symbol, said in walked.signals.items()}, label_rule)
+
+
+def _fall_silent(said: SignalArrays) -> SignalArrays:
+    """The same with one more bar, of which nothing is said."""
+    shares = said.probabilities
+    return SignalArrays(
+        signals=np.append(said.signals, np.int8(HOLD)),
+        confidences=np.append(said.confidences, 0.0),
+        expected_returns=np.append(said.expected_returns, 0.0),
+        speakers=np.append(said.speakers, -1),
+        sources=said.sources,
+        probabilities=None if shares is None else np.append(shares, np.zeros((1, shares.shape[1])), axis=0),
+    )
 
 
 def _ask_bundle(request: BacktestRequest, model_id: str, history: Mapping[str, Bars], models: Path) -> Speech:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import zipfile
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -33,9 +34,10 @@ def read_run(document: str) -> BacktestRun:
     """The run of `write_run`; raises StorageError `backtest_unreadable` where this version cannot read it."""
     try:
         run: BacktestRun = from_plain(BacktestRun, json.loads(document))
+        outcomes = dict(sorted(run.outcomes.items(), key=lambda one: -one[1]))  # JSON is kept by name
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise _unreadable() from error
-    return run
+    return replace(run, outcomes=outcomes)
 
 
 def pack_books(books: Books, benchmark_equity: IntegerArray) -> bytes:
@@ -60,7 +62,7 @@ def unpack_books(packed: bytes) -> tuple[Books, IntegerArray]:
             halted = int(stored[_HALTED])
         fills = Fills(**{one.name: arrays[f"fills/{one.name}"] for one in fields(Fills)})
         books = Books(**{name: arrays[name] for name in _CYCLES}, fills=fills, halted_cycle=halted)
-    except (zlib.error, OSError, LookupError, TypeError, ValueError) as error:
+    except (zlib.error, zipfile.BadZipFile, EOFError, OSError, LookupError, TypeError, ValueError) as error:
         raise _unreadable() from error
     return books, arrays[_BENCHMARK]
 

@@ -18,10 +18,10 @@ from app.domain.model import ActivationReason, ModelState
 from app.engine.clocks import SimulatedClock, SystemClock
 from app.errors import ConflictError, NotReadyError, UpstreamTimeoutError
 from app.exchanges.simulated import SimulatedMarketData
+from app.research.child import OnProgress
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper, ModelSpec, Phase, is_no_worse
-from app.research.child import OnProgress
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
