@@ -1,8 +1,4 @@
-"""Backtests against the peers and the reference kernel, in one run: python -m benchmarks.bench_backtest.
-
-Every peer does the common work of `benchmarks.peers.work` on the same candles in an environment of its own; what the
-account comes to must be the same everywhere.
-"""
+"""Our backtests at the common work of `benchmarks.peers.work`, and of a forest: python -m benchmarks.bench_backtest."""
 
 from __future__ import annotations
 
@@ -10,12 +6,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +22,6 @@ from app.domain.money import UNITS
 from app.observability.logging import configure_logging
 from app.research.backtest.books import Books
 from app.research.backtest.compiled import run_compiled
-from app.research.backtest.engine_driver import run_engine
 from app.research.backtest.plan import Plan, Series
 from app.risk.limits import LimitRules
 from app.risk.protection import ProtectionRule
@@ -37,8 +31,7 @@ from app.strategies.registry import get_rule
 from app.strategies.signals import SignalSource
 from benchmarks import reference_kernel
 from benchmarks.market import made_candles
-from benchmarks.peers import environments, work
-from benchmarks.peers.environments import NotMeasuredError, Peer, run_peer
+from benchmarks.peers import work
 from ml.bars import Bars, FloatArray
 from ml.calibration import Calibration
 from ml.forest import ForestRule, fit_forest, forest_arrays
@@ -46,17 +39,13 @@ from ml.labels import UNSETTLED, LabelRule, compute_labels
 from ml.predictor import Predictor
 
 MANY_BARS = 1_000_000
-SWEEP_BARS = 100_000
-ENGINE_BARS = 100_000
-SLOW_PEER_BARS = 50_000
 FOREST_BARS = 500_000
 TAUGHT_BARS = 20_000
 
 _CROSS = get_rule("moving-average-cross")
-_MILLION = 1e6
 _OFF = Decimal(0)
 _INSTRUMENT = Instrument("BTCUSDT", "BTC", "USDT", Decimal("1e-8"), Decimal("1e-8"), Decimal(0))
-_PLAN = Plan(
+PLAN = Plan(
     initial_cash=Decimal(work.CASH),
     gate=Gate(min_confidence=0.0),
     terms=Terms(Decimal(2), Decimal(3), _OFF),
@@ -88,17 +77,6 @@ print(peak() - before)
 """
 
 
-@dataclass(frozen=True)
-class Row:
-    """A line of the table; a ratio of None could not be measured."""
-
-    what: str
-    ours: str
-    peer: str
-    ratio: float | None
-    bar: float
-
-
 def bars_of(candles: work.Candles) -> Bars:
     return Bars(*candles)
 
@@ -111,7 +89,7 @@ def say_cross(bars: Bars, fast_bars: int = work.FAST_BARS, slow_bars: int = work
 
 def run_cross(bars: Bars, fast_bars: int = work.FAST_BARS, slow_bars: int = work.SLOW_BARS) -> Books:
     """The common work, compiled: signals, exact books and the equity after every bar."""
-    return run_compiled(_PLAN, [say_cross(bars, fast_bars, slow_bars)])
+    return run_compiled(PLAN, [say_cross(bars, fast_bars, slow_bars)])
 
 
 def outcome_of(books: Books) -> work.Outcome:
@@ -128,126 +106,18 @@ def sweep(bars: Bars) -> FloatArray:
         return np.array(list(threads.map(run, reference_kernel.sweep_pairs().tolist())))
 
 
-def check_equal(what: str, theirs: work.Outcome, ours: work.Outcome) -> None:
-    """Who does other work is not compared."""
-    assert theirs.fills == ours.fills, f"{what}: {theirs.fills} fills, ours {ours.fills}"
-    assert abs(theirs.equity / ours.equity - 1) < 1e-6, f"{what}: equity {theirs.equity}, ours {ours.equity}"
-
-
-def rate(bars: int, seconds: float) -> str:
-    return f"{bars / seconds / _MILLION:.3g} million bars/s"
-
-
-def compare(what: str, bar: float, bars: int, seconds: float, theirs: Callable[[], tuple[str, dict[str, Any]]]) -> Row:
-    """How many times as fast we are, by the bars a second of either."""
-    ours = rate(bars, seconds)
-    try:
-        name, found = theirs()
-    except NotMeasuredError as error:
-        return Row(what, ours, f"not measured: {error}", None, bar)
-    peer = (
-        f"{name} {found['version']}: {rate(found['bars'], found['seconds'])}, first call {found['first_seconds']:.1f} s"
-    )
-    return Row(what, ours, peer, bars / seconds / (found["bars"] / found["seconds"]), bar)
-
-
-def measure_compiled(candles: work.Candles, file: Path) -> list[Row]:
-    bars = bars_of(candles)
-    kernel_rate, reference = reference_kernel.measure_kernel(candles.open, candles.close)
-    _, seconds, books = work.best_seconds(lambda: run_cross(bars), 10)
-    ours = outcome_of(books)
-    check_equal("reference kernel", reference, ours)
-    found: dict[str, Any] = {}
-
-    def read(engine: str) -> tuple[str, dict[str, Any]]:
-        if not found:
-            found.update(run_peer(environments.VECTORBT, file, len(bars), 15))
-        check_equal("vectorbt", work.Outcome(found[engine]["equity"], found[engine]["fills"]), ours)
-        return f"vectorbt ({engine})", found[engine]
-
-    what = "compiled backtest, exact books, one core, a million bars"
-    return [
-        compare(what, 5, len(bars), seconds, lambda: read("numba")),
-        compare(f"{what}, for orientation", 0, len(bars), seconds, lambda: read("rust")),
-        Row(
-            what,
-            rate(len(bars), seconds),
-            f"reference kernel: {kernel_rate / _MILLION:.3g} million bars/s",
-            len(bars) / seconds / kernel_rate,
-            0.1,
-        ),
-    ]
-
-
-def measure_sweep(candles: work.Candles, file: Path) -> list[Row]:
-    bars = bars_of(candles)
-    kernel_seconds, reference = reference_kernel.measure_sweep(candles.open, candles.close)
-    first, second, ours = work.best_seconds(lambda: sweep(bars), 1)
-    assert np.abs(ours / reference - 1).max() < 3e-3  # a pair may hold at the end, marked at another price
-    what, seconds = "sweep of 1,000 pairs over 100,000 bars, two cores", min(first, second)
-    told = f"{seconds:.2f} s"
-    by_kernel = Row(
-        f"{what}, for orientation", told, f"reference kernel: {kernel_seconds:.2f} s", kernel_seconds / seconds, 0
-    )
-    try:
-        found = run_peer(environments.VECTORBT_SWEEP, file, len(bars), 1)
-    except NotMeasuredError as error:
-        return [Row(what, told, f"not measured: {error}", None, 40), by_kernel]
-    rows = []
-    for engine, bar in (("numba", 40), ("rust", 0)):
-        theirs = found[engine]
-        apart = np.abs(np.array(theirs["equities"]) / reference - 1)
-        # Averages that are equal but for rounding cross a bar earlier here and later there.
-        assert (apart < 1e-6).mean() > 0.9, np.sort(apart)[-100:]
-        peer = f"vectorbt ({engine}) {theirs['version']}: {theirs['seconds']:.1f} s"
-        name = what if bar else f"{what}, for orientation"
-        rows.append(Row(name, told, peer, theirs["seconds"] / seconds, bar))
-    return [*rows, by_kernel]
-
-
-def measure_engine(candles: work.Candles, file: Path) -> list[Row]:
-    bars = bars_of(candles.first(ENGINE_BARS))
-    _, seconds, _ = work.best_seconds(lambda: run_engine(_PLAN, [say_cross(bars)]), 2)
-
-    def against(peer: Peer, count: int) -> Callable[[], tuple[str, dict[str, Any]]]:
-        def read() -> tuple[str, dict[str, Any]]:
-            found = run_peer(peer, file, count, 2)[peer.name]
-            check_equal(peer.name, work.Outcome(found["equity"], found["fills"]), outcome_of(run_cross(bars[:count])))
-            return peer.name, found
-
-        return read
-
-    peers = (
-        (environments.FREQTRADE, 3, SLOW_PEER_BARS),
-        (environments.NAUTILUS, 3, SLOW_PEER_BARS),
-        (environments.BACKTESTING, 1, ENGINE_BARS),
-    )
-    what = "engine backtest, one core"
-    return [compare(what, bar, len(bars), seconds, against(peer, count)) for peer, bar, count in peers]
-
-
-def compare_with_peers() -> list[Row]:
-    """Every line of the table that has a peer."""
-    candles = made_candles(MANY_BARS)
-    with tempfile.TemporaryDirectory() as scratch:
-        file = Path(scratch) / "candles.npz"
-        work.save_candles(file, candles)
-        return [
-            *measure_compiled(candles, file),
-            *measure_sweep(candles.first(SWEEP_BARS), file),
-            *measure_engine(candles, file),
-        ]
-
-
 def measure_memory() -> float:
-    """What the peak of a process grows by in a million-bar backtest, candles held before, code loaded; megabytes."""
+    """Megabytes by which the peak of a process that holds a million candles grows in a backtest of them.
+
+    The compiled code is loaded within that, but not made: the first of two processes does that where it must.
+    """
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "candles.npz"
         work.save_candles(file, made_candles(MANY_BARS))
         root = Path(__file__).parents[1]
         command = [sys.executable, "-c", _MEMORY, str(file)]
-        done = subprocess.run(command, check=True, cwd=root, stdout=subprocess.PIPE, text=True)
-        return float(done.stdout)
+        grown = [subprocess.run(command, check=True, cwd=root, capture_output=True, text=True).stdout for _ in range(2)]
+    return float(grown[1])
 
 
 def measure_forest() -> float:
@@ -256,7 +126,7 @@ def measure_forest() -> float:
     predictor = teach(bars[:TAUGHT_BARS])
     # A hundredth of the cash at a time: the forest sees how steps lean on each other, and all in it would soon own more
     # than 64 bits count.
-    plan = replace(_PLAN, gate=Gate(min_confidence=0.35), sizing=SizingRule(cash_fraction=Decimal("0.01")))
+    plan = replace(PLAN, gate=Gate(min_confidence=0.35), sizing=SizingRule(cash_fraction=Decimal("0.01")))
 
     def run(some: Bars) -> Books:
         said = say_by_forest(predictor, SignalSource("forest"), compute_rows(some, Interval.M1.milliseconds))
@@ -280,15 +150,7 @@ def teach(bars: Bars) -> Predictor:
     return Predictor(forest_arrays(forest), Calibration(beta=1.1))
 
 
-def print_table(rows: Sequence[Row]) -> None:
-    """The rows beneath each other: what, ours, peer, ratio, bar."""
-    for row in rows:
-        ratio = "-" if row.ratio is None else f"{row.ratio:.3g}x"
-        print(f"  {row.what} | ours {row.ours} | {row.peer} | {ratio} | {f'at least {row.bar:g}x' if row.bar else ''}")
-
-
 if __name__ == "__main__":
     configure_logging("ERROR", json_lines=False)
-    print_table(compare_with_peers())
     print(f"forest over {FOREST_BARS:,} candles: {measure_forest():.1f} s")
     print(f"memory beyond the arrays: {measure_memory():.0f} MB")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from typing import Any
 
-import backtesting
 import pandas as pd
 from backtesting import Strategy
 from backtesting.lib import FractionalBacktest, crossover
@@ -51,7 +50,7 @@ def measure(candles: work.Candles, repeats: int) -> dict[str, Any]:
     timing = work.best_seconds(test.run, repeats)
     equity, trades = timing[2]["_equity_curve"]["Equity"].iloc[-1], timing[2]["_trades"]
     outcome = work.Outcome(float(equity), 2 * len(trades))
-    return {"backtesting.py": work.report(len(frame), timing, outcome, backtesting.__version__)}
+    return {"backtesting.py": work.report(len(frame), timing, outcome)}
 
 
 if __name__ == "__main__":

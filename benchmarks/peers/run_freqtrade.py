@@ -6,7 +6,6 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import freqtrade
 import pandas as pd
 from freqtrade.data.history import get_timerange
 from freqtrade.enums import RunMode
@@ -73,7 +72,7 @@ def measure(candles: work.Candles, repeats: int) -> dict[str, Any]:
 
     timing = work.best_seconds(run, repeats)
     outcome = work.Outcome(float(timing[2]["final_balance"]), 2 * len(timing[2]["results"]))
-    return {"freqtrade": work.report(len(frame), timing, outcome, freqtrade.__version__)}
+    return {"freqtrade": work.report(len(frame), timing, outcome)}
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import nautilus_trader
 from nautilus_trader.backtest.engine import BacktestEngine, BacktestEngineConfig
 from nautilus_trader.config import LoggingConfig, RiskEngineConfig
 from nautilus_trader.indicators import SimpleMovingAverage
@@ -99,8 +98,7 @@ def measure(candles: work.Candles, repeats: int) -> dict[str, Any]:
     cash = float(engine.cache.account_for_venue(VENUE).balance_total(USDT))
     held = float(engine.portfolio.net_position(INSTRUMENT_ID))
     outcome = work.Outcome(cash + held * float(candles.close[-1]), len(engine.cache.orders()))
-    version = nautilus_trader.__version__
-    return {"NautilusTrader": work.report(len(bars), timing, outcome, version)}
+    return {"NautilusTrader": work.report(len(bars), timing, outcome)}
 
 
 def start_anew(engine: BacktestEngine) -> None:

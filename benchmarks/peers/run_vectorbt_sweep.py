@@ -9,7 +9,7 @@ import pandas as pd
 import vectorbt as vbt
 
 from benchmarks.peers import work
-from benchmarks.peers.run_vectorbt import frame_of, run
+from benchmarks.peers.run_vectorbt import ENGINES, frame_of, run
 
 AT_ONCE = 10  # of 10, 40, 100 and 250 the quickest, and all 1,000 do not fit
 
@@ -26,12 +26,16 @@ def run_all(opened: pd.Series, close: pd.Series) -> list[float]:
 def measure(candles: work.Candles, repeats: int) -> dict[str, Any]:
     opened, close = frame_of(candles)
     found = {}
-    for name, engine in (("numba", "numba"), ("rust", "auto")):
+    for name, engine in ENGINES.items():
         vbt.settings["engine"] = engine
         run(opened, close, [10, 11], [50, 50]).final_value()  # compiles
         first, best, equities = work.best_seconds(lambda: run_all(opened, close), repeats)
-        seconds = min(first, best)
-        found[name] = {"bars": len(close), "seconds": seconds, "equities": equities, "version": vbt.__version__}
+        found[name] = {
+            "bars": len(equities) * len(close),
+            "first_seconds": first,
+            "seconds": min(first, best),
+            "equities": equities,
+        }
     return found
 
 

@@ -46,7 +46,7 @@ class Candles(NamedTuple):
 
     def first(self, count: int) -> Candles:
         """The first `count` of them."""
-        return Candles(*(column[:count] for column in self))
+        return Candles(self.open_time_ms[:count], *(column[:count] for column in self[1:]))
 
 
 class Outcome(NamedTuple):
@@ -90,10 +90,7 @@ def main(measure: Callable[[Candles, int], dict[str, Any]]) -> None:
     print(json.dumps(measure(candles, int(repeats))))
 
 
-def report(bars: int, timing: tuple[float, float, Any], outcome: Outcome, version: str) -> dict[str, Any]:
-    """What is printed of one way to do the work."""
+def report(bars: int, timing: tuple[float, float, Any], outcome: Outcome) -> dict[str, Any]:
+    """What is printed of one way to do the work, from `best_seconds`."""
     first, best, _ = timing
-    return {
-        "bars": bars, "first_seconds": first, "seconds": best,
-        "equity": outcome.equity, "fills": outcome.fills, "version": version,
-    }  # fmt: skip
+    return {"bars": bars, "first_seconds": first, "seconds": best, **outcome._asdict()}

@@ -17,7 +17,7 @@ class Cross(IStrategy):
 
     INTERFACE_VERSION = 3
     timeframe = "1m"
-    minimal_roi = {}  # noqa: RUF012 - freqtrade's own form
+    minimal_roi: dict[str, float] = {}  # noqa: RUF012 - freqtrade's own form
     stoploss = -1.0  # never
     use_exit_signal = True
     startup_candle_count = 0
