@@ -14,7 +14,7 @@ from typing import Final
 from sqlalchemy import Connection
 
 from app.domain.action import ActionReport
-from app.domain.ports import Clock
+from app.domain.ports import Clock, Selection
 from app.domain.record import canonical, from_plain, to_plain
 from app.errors import ConflictError, NotFoundError
 from app.research.backtest.plan import Plan
@@ -60,14 +60,12 @@ class ParityKeeper:
         database: An open database.
         replayer: Reads rules and models of recorded cycles.
         clock: Stamps reports.
-        version: The version of the code that compares.
     """
 
-    def __init__(self, database: Database, replayer: Replayer, clock: Clock, version: str) -> None:
+    def __init__(self, database: Database, replayer: Replayer, clock: Clock) -> None:
         self._database = database
         self._replayer = replayer
         self._clock = clock
-        self._version = version
         self._reports = SqlParity(database)
 
     async def run(self, on_progress: OnProgress, since: datetime | None = None, run: str | None = None) -> ParityReport:
@@ -91,9 +89,14 @@ class ParityKeeper:
                 on_progress((place + share) / len(accounts), account.run.id)
 
             compared.append(await _Comparison(self._database, self._replayer, account).run(since, tell))
-        report = await asyncio.to_thread(sum_up, self._clock.now(), self._version, since, compared)
+        report = await asyncio.to_thread(sum_up, self._clock.now(), since, compared)
         await self._reports.save(report.created_at, canonical(to_plain(shorten(report, KEPT_ROWS))))
         return report
+
+    async def summarize(self, wanted: Selection, on_progress: OnProgress) -> dict[str, object]:
+        """The totals of `run`, of the run and since the time that are wanted; raises as `run`."""
+        report = await self.run(on_progress, wanted.since, wanted.run)
+        return {"trades": report.trades, "equal": report.equal, "unexplained": report.unexplained}
 
     async def latest(self) -> ParityReport:
         """The newest report with at most `KEPT_ROWS` trades; raises NotFoundError `parity_not_found`."""

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from typing import TypeVar
 
 from app.domain.candle import Interval
 from app.domain.order import Origin, Side
+
+T = TypeVar("T")
 
 
 class Cause(StrEnum):
@@ -176,14 +179,18 @@ class ParityReport:
 def shorten(report: ParityReport, most: int) -> ParityReport:
     """The same report with at most so many rows, and so many differences and stretches, the newest.
 
-    Trades that are not equal go before those that are.
+    Trades that are not equal, and differences that are unexplained, go before the others.
     """
-    ranked = sorted(range(len(report.rows)), key=lambda place: (report.rows[place].cause is None, -place))
-    kept = tuple(report.rows[place] for place in sorted(ranked[:most]))
+    kept = _pick(report.rows, most, lambda row: row.cause is not None)
     return replace(
         report,
         rows=kept,
         rows_left_out=report.rows_left_out + len(report.rows) - len(kept),
-        differences=report.differences[-most:],
+        differences=_pick(report.differences, most, lambda one: one.cause is Cause.UNEXPLAINED),
         stretches=report.stretches[-most:],
     )
+
+
+def _pick(items: Sequence[T], most: int, goes_first: Callable[[T], bool]) -> tuple[T, ...]:
+    ranked = sorted(range(len(items)), key=lambda place: (not goes_first(items[place]), -place))
+    return tuple(items[place] for place in sorted(ranked[:most]))

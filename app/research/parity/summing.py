@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+from app import __version__
 from app.domain.money import from_units
 from app.research.parity.comparing import AccountComparer
 from app.research.parity.next_open import Assumed, LiveStretch, match_row
@@ -24,16 +25,14 @@ class Compared:
     equities: Sequence[Decimal]
 
 
-def sum_up(
-    created_at: datetime, code_version: str, since: datetime | None, accounts: Sequence[Compared]
-) -> ParityReport:
+def sum_up(created_at: datetime, since: datetime | None, accounts: Sequence[Compared]) -> ParityReport:
     """The report of all accounts; takes the prices at the next open out of each `Compared.assumed`."""
     rows = [row for account in accounts for row in _match_rows(account)]
     stretches = [stretch for account in accounts for stretch in _tell_stretches(account)]
     differences = [one for account in accounts for one in account.comparer.differences]
     return ParityReport(
         created_at=created_at,
-        code_version=code_version,
+        code_version=__version__,
         since=since,
         runs=tuple(account.comparer.run for account in accounts),
         cycles=sum(account.comparer.cycles for account in accounts),
