@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
@@ -22,7 +22,7 @@ _BUY = {
     "position_after": "0.03906",
 }
 _RUN = "binance.forest.main.1"
-_EXAMPLE = {
+_EXAMPLE: dict[str, Any] = {
     "created_at": "2026-11-21T02:00:00.000Z",
     "code_version": "0.1.0",
     "since": None,
