@@ -215,6 +215,9 @@ class _QuietAccount:
 
     def pass_by(self, start: int, stop: int, equities: list[int]) -> int:
         """Let cycles pass, and note the equity after each; the first that the account is due a halt in, or `stop`."""
+        if self._is_due_halt(self._now_equity):  # by what the last fill lost: the next cycle that is not refused halts
+            verdicts = self._script.verdicts
+            stop = next((cycle for cycle in range(start, stop) if verdicts[cycle] < FIRST_REFUSAL), stop)
         if not self._holdings:
             self._pass_time(start, stop)
             equities += [self._now_equity] * (stop - start)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from app.research.backtest.kernel.layout import Market
 
 _NEVER_MS = 2**62
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -104,7 +106,7 @@ def _find_too_old(plan: Plan, series: Series, verdicts: Verdicts) -> BoolArray:
     speakers = series.signals.speakers[np.maximum(verdicts.said_at, 0)]
     ages = series.bars.open_time_ms[1:] - np.array([*taught, _NEVER_MS])[speakers]
     limit = OLDEST_MODEL_AGES * plan.limits.model_maximum_age
-    return _to_bars(ages * 1_000 > limit.total_seconds() * 1_000_000, len(series.bars))
+    return _to_bars(ages > limit // _MILLISECOND, len(series.bars))
 
 
 def _to_bars(values: np.ndarray, bars: int) -> np.ndarray:
