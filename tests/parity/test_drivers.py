@@ -156,6 +156,16 @@ def test_verdicts_of_any_signals_are_those_of_the_decision_agent(seed: int) -> N
             assert code or side == (1 if action is Signal.BUY else -1)
 
 
+@pytest.mark.parametrize("bars", [0, 1, 2, 3])
+def test_drivers_of_few_bars_agree(bars: int) -> None:
+    for seed in TELLING_SEEDS:
+        world = make_world(Random(seed))
+        moments = sorted({moment for one in world.series for moment in one.bars.open_time_ms.tolist()})
+        books = assert_drivers_agree(until(world, [moments[0] - 1, *moments][bars]))
+        assert books is not None
+        assert len(books) <= (bars - 1) * len(world.series) if bars else len(books) == 0
+
+
 def test_worlds_reach_every_outcome_and_every_origin() -> None:
     reached, origins, halts, uncountable = set[int](), set[int](), 0, 0
     for seed in TELLING_SEEDS:

@@ -117,11 +117,16 @@ def make_plan(random: Random, interval: Interval, cash: Decimal) -> Plan:
 
 def _press(random: Random, plan: Plan) -> Plan:
     """At times, settings that bring about together what they seldom do one by one."""
-    what = _mostly(random, ("nothing",), ("short", "crowd", "little"), 0.25)
+    what = _mostly(random, ("nothing",), ("short", "crowd", "little", "dust", "dust"), 0.35)
     if what == "short":
         return replace(plan, terms=replace(plan.terms, allow_short=True), protection=ProtectionRule())
     if what == "crowd":
         return replace(plan, limits=replace(plan.limits, max_gross_exposure=Decimal("0.1")))
+    if what == "dust":
+        terms = replace(plan.terms, volume_share=Decimal("0.1"), fee_bps=Decimal(2))
+        protection = replace(plan.protection, target_atr_multiple=Decimal("0.5"))
+        limits = LimitRules(max_daily_loss=_NONE, max_volume_share=_NONE, price_band_percent=_NONE)
+        return replace(plan, terms=terms, sizing=SizingRule(), limits=limits, protection=protection, latency_bars=0)
     if what == "little":
         rule = SizingRule(cash_fraction=Decimal(1))
         limits = replace(plan.limits, max_symbol_exposure=Decimal("0.000001"))
@@ -176,7 +181,9 @@ def _make_instrument(random: Random, symbol: str, level: int, plan: Plan) -> Ins
     most = min(cash * UNITS // level, LARGEST)
     tick = max(1, _mostly(random, (level // 1_000_000, level // 3_000), (1, level // 70, level // 7, level * 5 // 4)))
     lot = max(1, _mostly(random, (most // 1_000_000, most // 777), (1, most // 9, most * 3 // 4 + 1)))
-    least = _mostly(random, (0, cash // 10_000), (spent // 3, spent * 97 // 100, spent * 99 // 100, cash), 0.3)
+    is_split = plan.terms.volume_share > 0 and plan.protection.target_atr_multiple > 0  # so that some is left as dust
+    above = (spent // 3, spent * 6 // 10, spent * 8 // 10, spent * 97 // 100, cash)
+    least = _mostly(random, (0, cash // 10_000), above[: 3 if is_split else 5], 0.7 if is_split else 0.2)
     return Instrument(symbol, symbol.removesuffix("USDT"), "USDT", from_units(tick), from_units(lot), from_units(least))
 
 
