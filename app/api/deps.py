@@ -24,6 +24,8 @@ from app.domain.standing import RunKey
 from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
+from app.research.backtest.keeper import BacktestKeeper
+from app.research.backtest.request import BacktestRequest
 from app.research.performance import PerformanceReport
 from app.research.reasons import TradeReason
 from app.research.replay import Replay
@@ -163,6 +165,11 @@ class Service(Protocol):
         ...
 
     @property
+    def backtests(self) -> BacktestKeeper:
+        """Backtests, and what came of them."""
+        ...
+
+    @property
     def jobs(self) -> Jobs:
         """Long work."""
         ...
@@ -205,6 +212,10 @@ class Service(Protocol):
 
     async def start_training(self, key: IdempotencyKey | None) -> tuple[Job, bool]:
         """Queue a training; True when the job is that of an earlier call with the same key."""
+        ...
+
+    async def start_backtest(self, request: BacktestRequest, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        """Queue a backtest; True when the job is that of an earlier call with the same key."""
         ...
 
     async def cancel_job(self, job_id: str) -> Job:

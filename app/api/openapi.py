@@ -22,7 +22,8 @@ TAGS = [
     },
     {"name": "events", "description": "What happened, as a list and as a live stream."},
     {"name": "model", "description": "The model's card, track record, predictions and training."},
-    {"name": "jobs", "description": "Long work, such as training."},
+    {"name": "backtest", "description": "Strategies on past candles, by the rules of the live service."},
+    {"name": "jobs", "description": "Long work, such as trainings and backtests."},
     {"name": "operations", "description": "Health, readiness and metrics; without a key."},
 ]
 _TEMPLATE = "#/components/schemas/{model}"

@@ -332,6 +332,8 @@ backtest_runs = Table(
     Column("number", RowNumber, primary_key=True),
     Column("id", String(64), nullable=False, unique=True),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("symbols", String(255), nullable=False),
+    Column("strategy", String(64), nullable=False),
     Column("document", PackedText, nullable=False),
     Column("arrays", LargeBinary, nullable=False),
     sqlite_autoincrement=True,

@@ -42,10 +42,15 @@ from app.domain.standing import RunKey, Standing
 from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.metrics import Metrics
+from app.research.backtest.keeper import BacktestKeeper
+from app.research.backtest.request import BacktestRequest
+from app.research.history import HistoryKeeper
 from app.research.reasons import TradeReason
 from app.research.replay import Replay
 from app.research.track_record import TrackRecord, summarize
 from app.settings import Settings
+from app.storage.backtests import SqlBacktests
+from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.portfolio_views import SqlPortfolio
 from tests.support.fakes import (
@@ -172,7 +177,11 @@ class FakeService:
         )
         self.performance = FakePerformance(self._check)
         # Never opened: the listings are tested on the real service.
-        self.portfolio_views = SqlPortfolio(Database(self.settings.database_url.get_secret_value()))
+        database = Database(self.settings.database_url.get_secret_value())
+        self.portfolio_views = SqlPortfolio(database)
+        history = HistoryKeeper(self.market, CandleStore(database), self.clock)
+        runs = SqlBacktests(database, self.clock)
+        self.backtests = BacktestKeeper(self.market, history, runs, self.clock, self.settings.model_path)
         self.event_log: EventLog = FakeEvents()
         self.replayer = self.reasons = FakeRecords(self.ledger)
         self.event_relay: EventRelay = FakeEvents()
@@ -258,6 +267,10 @@ class FakeService:
         if key is not None:
             self.training_keys[key.key] = job.id
         return job, False
+
+    async def start_backtest(self, request: BacktestRequest, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        self._check()
+        raise ConflictError(f"{request.strategy} is tested on the real service, {key}.", code="job_in_progress")
 
     async def cancel_job(self, job_id: str) -> Job:
         self._check()

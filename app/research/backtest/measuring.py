@@ -130,14 +130,21 @@ def thin_curves(curves: Curves, points: int) -> Curves:
     """
     if len(curves) <= points:
         return curves
-    edges = np.linspace(0, len(curves), max(points // _POINTS_PER_BUCKET, 2) + 1).astype(np.int64)
+    places = find_extremes(curves.equity, points)
+    return Curves(*(getattr(curves, one.name)[places] for one in fields(Curves)))
+
+
+def find_extremes(values: FloatArray | IntegerArray, points: int) -> IntegerArray:
+    """The places of `points` values or fewer (at least 8), in order: of each stretch its ends and its extremes."""
+    if len(values) <= points:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), max(points // _POINTS_PER_BUCKET, 2) + 1).astype(np.int64)
     kept = {
         start + int(place)
         for start, end in pairwise(edges.tolist())
-        for place in (0, end - start - 1, curves.equity[start:end].argmin(), curves.equity[start:end].argmax())
+        for place in (0, end - start - 1, values[start:end].argmin(), values[start:end].argmax())
     }
-    places = np.array(sorted(kept))
-    return Curves(*(getattr(curves, one.name)[places] for one in fields(Curves)))
+    return np.array(sorted(kept))
 
 
 def compute_monthly_returns(plan: Plan, books: Books, benchmark_equity: FloatArray) -> tuple[MonthlyReturn, ...]:

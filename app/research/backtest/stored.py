@@ -6,7 +6,7 @@ import io
 import json
 import zipfile
 import zlib
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
@@ -34,9 +34,10 @@ def read_run(document: str) -> BacktestRun:
     """The run of `write_run`; raises StorageError `backtest_unreadable` where this version cannot read it."""
     try:
         run: BacktestRun = from_plain(BacktestRun, json.loads(document))
+        outcomes = dict(sorted(run.outcomes.items(), key=lambda one: -one[1]))  # JSON is kept by name
     except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise _unreadable() from error
-    return run
+    return replace(run, outcomes=outcomes)
 
 
 def pack_books(books: Books, benchmark_equity: IntegerArray) -> bytes:
