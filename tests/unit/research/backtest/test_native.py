@@ -17,17 +17,22 @@ amounts = st.integers(-LARGEST, LARGEST) | st.integers(-(10**17), 10**17) | st.i
 divisors = st.integers(1, 2**62) | st.integers(1, 10**9)
 
 
-@numba.njit
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    found: Callable[..., Any] = numba.njit(function)
+    return found
+
+
+@compiled
 def multiply_divide(first: int, second: int, divisor: int) -> int:
     return money.multiply_divide(first, second, divisor)
 
 
-@numba.njit
+@compiled
 def multiply_divide_up(first: int, second: int, divisor: int) -> int:
     return money.multiply_divide_up(first, second, divisor)
 
 
-@numba.njit
+@compiled
 def is_product_greater(first: int, second: int, third: int, fourth: int) -> bool:
     return money.is_product_greater(first, second, third, fourth)
 
