@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.agents.decision_making import Gate
 from app.broker.desk import Terms
 from app.domain.candle import Interval
 from app.domain.instrument import Instrument
@@ -24,18 +23,10 @@ from app.risk.sizing import SizingRule
 from app.strategies.signals import say_by_rule
 from ml.bars import Bars, find_segments
 from ml.labels import BUY, HOLD, SELL
+from tests.support.parity import ALL_IN
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
-_OFF = Decimal(0)
-ALL_IN = Plan(
-    initial_cash=Decimal(10_000),
-    gate=Gate(0.0),
-    terms=Terms(Decimal(2), Decimal(3), _OFF),
-    sizing=SizingRule(cash_fraction=Decimal(1)),
-    limits=LimitRules(_OFF, _OFF, _OFF, _OFF, _OFF, 0, 0, 0, 0, _OFF),
-    protection=ProtectionRule(),
-)
 GUARDED = replace(
     ALL_IN,
     terms=Terms(Decimal(10), Decimal(3), Decimal("0.0001"), allow_short=True),

@@ -30,7 +30,7 @@ from app.domain.ports import Clock, IdempotencyKey, Ledger, Settle
 from app.domain.standing import RunKey, Snapshot, Standing
 from app.engine.memory_ledger import MemoryLedger
 from app.engine.trading_engine import Seats, TradingEngine
-from app.errors import ServiceError
+from app.errors import InvalidInputError, ServiceError
 from app.research.backtest.books import FIRST_REFUSAL, ORIGINS, OUTCOMES, Books, Fills
 from app.research.backtest.kernel.layout import CONFIDENT
 from app.research.backtest.plan import Plan, Series
@@ -183,15 +183,19 @@ class _Run:
 
     def _close(self) -> Books:
         prepared = self._script.prepared
-        fills = np.array(self._ledger.fills, dtype=np.int64).reshape(-1, 12).T
+        try:
+            fills, equity = np.array(self._ledger.fills, dtype=np.int64), np.array(self._equity, dtype=np.int64)
+        except OverflowError as error:
+            words = "The account grew beyond the 92 billion whole units that books hold: take less cash."
+            raise InvalidInputError(words, code="beyond_64_bits") from error
         return Books(
             times_ms=prepared.times_ms,
             series=prepared.cycle_series,
             bars=prepared.cycle_bars - prepared.first_bars[prepared.cycle_series],
             outcomes=np.array(self._outcomes, dtype=np.int8),
-            equity=np.array(self._equity, dtype=np.int64),
+            equity=equity,
             held=np.array(self._held, dtype=np.bool_),
-            fills=Fills(*np.ascontiguousarray(fills)),
+            fills=Fills(*np.ascontiguousarray(fills.reshape(-1, 12).T)),
             halted_cycle=self._halted_cycle,
         )
 
