@@ -21,8 +21,8 @@ pytest_plugins = ("tests.support.databases",)
 _SEEDS = st.integers(0, 10**9)
 _PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 
-TRADED_SEEDS = (189, 458, 563)
-"""Worlds of two or three symbols whose protective orders fill, shorts among them, with gaps and refused candles."""
+TRADED_SEEDS = (12, 274, 562)
+"""Worlds of two symbols that trade long and short, with protection, a liquidation, gaps and refused candles."""
 
 
 def assert_lives_as_tested(world: World) -> None:

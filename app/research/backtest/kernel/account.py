@@ -19,7 +19,7 @@ from app.research.backtest.kernel.layout import (
     Rules,
     State,
 )
-from app.research.backtest.native import compiled
+from app.research.backtest.native import compiled, within_bounds
 from ml.bars import IntegerArray
 
 
@@ -30,7 +30,7 @@ def compute_equity(account: IntegerArray, holdings: IntegerArray) -> int:
     for series in range(len(holdings)):
         held = holdings[series, QUANTITY] + holdings[series, DUST]
         if held != 0:
-            value += worth(held, holdings[series, MARK])
+            value = within_bounds(value + worth(held, holdings[series, MARK]))
     return value
 
 

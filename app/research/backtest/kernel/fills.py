@@ -38,7 +38,7 @@ from app.research.backtest.kernel.layout import (
     Rules,
     State,
 )
-from app.research.backtest.native import compiled
+from app.research.backtest.native import compiled, within_bounds
 from app.risk import protection
 from ml.bars import IntegerArray
 
@@ -70,7 +70,7 @@ def book_fill(facts: Facts, rules: Rules, state: State, what: tuple[int, int, in
         holding[COST] += paid
         holding[FEES] += fee
     holding[QUANTITY] += signed
-    account[CASH] -= paid + fee
+    account[CASH] = within_bounds(account[CASH] - paid - fee)
     if account[FILLS] < len(state.fills):
         row = state.fills[account[FILLS]]
         row[0], row[1], row[2], row[3], row[4], row[5] = at[CYCLE], side, origin, quantity, price, reference
