@@ -38,8 +38,8 @@ from tests.support.parity import ALL_IN, World, make_world, run_if_countable, un
 UNREACHABLE = {"max_drawdown"}
 """The drawdown that this check would refuse has halted trading by then, and "halted" comes first."""
 
-TELLING_SEEDS = (12, 24, 59, 142, 344, 514, 957)
-"""Few worlds that together have every outcome and origin, found among the first thousand."""
+TELLING_SEEDS = (9, 12, 24, 29, 35, 51, 75, 89, 112, 115, 131, 376, 385, 451, 532, 572, 695, 753, 944)
+"""Few worlds that together have every outcome and origin, and in which each rule that was broken by hand showed."""
 
 _RANDOMS = st.randoms(use_true_random=False)
 _SEEDS = st.integers(0, 10**9)
@@ -202,7 +202,7 @@ def test_worlds_reach_every_outcome_and_every_origin() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("first", range(0, 4_000, 500))
+@pytest.mark.parametrize("first", range(1_000, 2_500, 500))
 def test_drivers_of_many_worlds_agree(first: int) -> None:
     uncountable = 0
     for seed in range(first, first + 500):

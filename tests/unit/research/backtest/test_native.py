@@ -44,7 +44,7 @@ def or_overflow(function: Callable[..., Any], *arguments: int) -> Any:
         return None
 
 
-@settings(max_examples=2_000, deadline=None)
+@settings(max_examples=1_000, deadline=None)
 @given(first=amounts, second=amounts, divisor=divisors)
 @example(first=2**56 - 1, second=2**56 - 1, divisor=2**62)
 @example(first=-(2**56) + 1, second=2**56 - 1, divisor=2**62 - 1)
