@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import structlog
@@ -92,6 +92,11 @@ BACKTEST_SETTINGS: Final = (
 
 _LEAST_STEPS = 10
 """A piece that one model speaks of is at least so small a share of what it learns from."""
+
+
+_USUAL_SPAN = timedelta(days=30)
+_LEAST_CANDLES = 1_000
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 async def choose_market(settings: Settings, clock: Clock, waits: SqlWaits, metrics: Metrics) -> MarketData:
@@ -216,7 +221,13 @@ def read_rules(document: Mapping[str, Any]) -> Rules:
         raise ConflictError(
             f"This version cannot read the settings that the cycle ran with ({fields}).", code="settings_unreadable"
         ) from error
-    return Rules(make_gate(settings), make_terms(settings), make_risk(settings))
+    return Rules(
+        make_gate(settings),
+        make_terms(settings),
+        make_sizing(settings),
+        make_limits(settings),
+        make_protection(settings),
+    )
 
 
 def make_backtest_request(
@@ -266,6 +277,36 @@ def make_backtest_request(
         protection=make_protection(chosen),
         **fields,
     )
+
+
+def ask_backtest(
+    settings: Settings,
+    own: Mapping[str, object],
+    now: datetime,
+    *,
+    since: datetime | None = None,
+    until: datetime | None = None,
+    **asked: Any,  # noqa: ANN401
+) -> BacktestRequest:
+    """As `make_backtest_request`, of a span that may be left open: the last 30 days, or 1,000 candles if longer.
+
+    Args:
+        settings: The service's.
+        own: Settings of this backtest alone.
+        now: The time.
+        since: The first moment of trading.
+        until: The end; `now` where it lies before that.
+        asked: As `make_backtest_request` takes it, `step_bars` included.
+
+    Raises:
+        InvalidInputError: As `make_backtest_request`.
+    """
+    interval: Interval = asked.get("interval", settings.default_interval)
+    newest = now - (now - _EPOCH) % interval.duration
+    until = min(until or newest, newest)
+    if since is None:
+        since = until - max(_USUAL_SPAN, _LEAST_CANDLES * interval.duration)
+    return make_backtest_request(settings, own, since=since, until=until, **asked)
 
 
 def _walk_forward_rule(settings: Settings, interval: Interval, step_bars: int | None) -> WalkForwardRule:

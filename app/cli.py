@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from app import __version__, account_commands, book_commands, terminal
+from app import __version__, account_commands, backtest_commands, book_commands, parity_commands, terminal
 from app.bootstrap import Service
 from app.command_running import AsJson, be_quiet, check_symbols, open_books, parse_moment, run_with_service
 from app.demo import run_demo
@@ -182,7 +182,9 @@ def model(
         if html is None:
             terminal.print_card(card, as_json=as_json)
         else:
-            terminal.save_page(card, html)
+            from app.model_card.page import render_html  # noqa: PLC0415 - the other commands need not load a parser
+
+            terminal.save_page(render_html(card), html)
 
     run_with_service(settings, show)
 
@@ -262,7 +264,11 @@ def doctor(as_json: AsJson = False) -> None:  # noqa: FBT002
     run_with_service(settings, look)
 
 
-for command in (account_commands.performance, book_commands.verify, book_commands.replay, book_commands.why):
+for command in (
+    *(account_commands.performance, book_commands.verify, book_commands.replay, book_commands.why),
+    parity_commands.parity,
+    *(backtest_commands.backtest, backtest_commands.walk_forward, backtest_commands.compare),
+):
     app.command()(command)
 
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from dataclasses import fields
 from datetime import UTC, datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -73,3 +75,23 @@ def parse_moment(text: str | None, option: str) -> datetime | None:
             f"{option}: {text[:40]!r} is no date or time, such as 2026-01-31 or 2026-01-31T12:00:00Z.",
             code="invalid_time",
         ) from None
+
+
+def with_options(kind: type[Any]) -> Callable[[Callable[[Any], None]], Callable[..., None]]:
+    """Make each field of a dataclass an option of the command, its own first, which is called with the whole of it."""
+    hints = get_type_hints(kind, include_extras=True)
+    own_first = sorted(fields(kind), key=lambda one: one.name not in kind.__annotations__)
+    options = [
+        inspect.Parameter(one.name, inspect.Parameter.KEYWORD_ONLY, default=one.default, annotation=hints[one.name])
+        for one in own_first
+    ]
+
+    def decorate(command: Callable[[Any], None]) -> Callable[..., None]:
+        def run(**values: object) -> None:
+            command(kind(**values))
+
+        run.__name__, run.__doc__ = command.__name__, command.__doc__
+        run.__signature__ = inspect.Signature(options)  # type: ignore[attr-defined]
+        return run
+
+    return decorate

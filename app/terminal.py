@@ -130,19 +130,16 @@ def print_card(card: dict[str, Any], *, as_json: bool) -> None:
         sys.stdout.write(words)
 
 
-def save_page(card: dict[str, Any], file: Path) -> None:
-    """Write a model card as a page of HTML, so that it is there as a whole or not at all, and say where.
+def save_page(page: str, file: Path, *, is_told: bool = True) -> None:
+    """Write a page of HTML, so that it is there as a whole or not at all, and say where unless told not to.
 
     Raises:
         InvalidInputError: The page cannot be written there.
     """
-    from app.model_card.page import render_html  # noqa: PLC0415 - the other commands need not load a parser
-
-    page = render_html(card).encode()
     try:
         with tempfile.NamedTemporaryFile(dir=file.parent, prefix=".writing-", delete=False) as scratch:
             try:
-                scratch.write(page)
+                scratch.write(page.encode())
                 scratch.flush()
                 os.fsync(scratch.fileno())
                 Path(scratch.name).chmod(_PAGE_RIGHTS)
@@ -154,7 +151,8 @@ def save_page(card: dict[str, Any], file: Path) -> None:
         raise InvalidInputError(
             f"The page cannot be written to {file}: {error.strerror}.", code="file_not_writable"
         ) from error
-    _plain(f"Wrote {file.resolve()}")
+    if is_told:
+        _plain(f"Wrote {file.resolve()}")
 
 
 def print_track_record(records: Sequence[TrackRecord], *, as_json: bool) -> None:

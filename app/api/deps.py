@@ -18,12 +18,15 @@ from app.domain.cycle import CycleReport, MarketView
 from app.domain.events import Event, EventFilter
 from app.domain.job import Job
 from app.domain.model import Model
-from app.domain.ports import Clock, IdempotencyKey, Ledger, Page
+from app.domain.ports import Clock, IdempotencyKey, Ledger, Page, Selection
 from app.domain.signal import Prediction
 from app.domain.standing import RunKey
 from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ServiceError
 from app.observability.metrics import Metrics
+from app.research.backtest.keeper import BacktestKeeper
+from app.research.backtest.request import BacktestRequest
+from app.research.parity.report import ParityReport
 from app.research.performance import PerformanceReport
 from app.research.reasons import TradeReason
 from app.research.replay import Replay
@@ -100,6 +103,14 @@ class Performance(Protocol):
         ...
 
 
+class Parity(Protocol):
+    """Life held against the backtest."""
+
+    async def latest(self) -> ParityReport:
+        """The newest report; raises `NotFoundError` (`parity_not_found`)."""
+        ...
+
+
 class ReadinessCheck(Protocol):
     """One named answer to "could a cycle run now?"."""
 
@@ -163,6 +174,11 @@ class Service(Protocol):
         ...
 
     @property
+    def backtests(self) -> BacktestKeeper:
+        """Backtests, and what came of them."""
+        ...
+
+    @property
     def jobs(self) -> Jobs:
         """Long work."""
         ...
@@ -175,6 +191,11 @@ class Service(Protocol):
     @property
     def reasons(self) -> Reasons:
         """Why trades were made."""
+        ...
+
+    @property
+    def parity(self) -> Parity:
+        """Life held against the backtest."""
         ...
 
     @property
@@ -205,6 +226,14 @@ class Service(Protocol):
 
     async def start_training(self, key: IdempotencyKey | None) -> tuple[Job, bool]:
         """Queue a training; True when the job is that of an earlier call with the same key."""
+        ...
+
+    async def start_parity(self, wanted: Selection, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        """Queue a comparison; True when the job is that of an earlier call with the same key."""
+        ...
+
+    async def start_backtest(self, request: BacktestRequest, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        """Queue a backtest; True when the job is that of an earlier call with the same key."""
         ...
 
     async def cancel_job(self, job_id: str) -> Job:

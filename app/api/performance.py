@@ -63,19 +63,9 @@ class Verdict(Answer):
     reason: str
 
 
-class Performance(Answer):
-    """What an account has done up to its newest snapshot; a year has 365 days, days are those of UTC."""
+class Numbers(Answer):
+    """What an account has done, in numbers; a year has 365 days, days are those of UTC."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [examples.PERFORMANCE]})
-
-    run: str
-    source: str
-    opened_at: Moment
-    as_of: Moment = Field(description="When the newest snapshot was taken; the numbers are up to there.")
-    initial_cash: Money
-    equity: Money
-    fills: Count
-    closed_trades: Count
     days: Count = Field(description="Whole UTC days with the first and the last; the numbers below are of these.")
     total_return: float | None = Field(description="A fraction of the initial cash; null without a day.")
     cagr: float | None = Field(description="Compound growth a year; null without a day. Of a few days it says little.")
@@ -95,6 +85,26 @@ class Performance(Answer):
     costs_paid: Estimate = Field(description="Fees and slippage.")
     beta: float | None = Field(description="Against buy-and-hold; null below 2 days, and where that does not vary.")
     alpha: float | None = Field(description="Jensen's, a year, against buy-and-hold; null where beta is.")
+
+
+class Account(Answer):
+    """Which account, and how far it has come."""
+
+    run: str
+    source: str
+    opened_at: Moment
+    as_of: Moment = Field(description="When the newest snapshot was taken; the numbers are up to there.")
+    initial_cash: Money
+    equity: Money
+    fills: Count
+    closed_trades: Count
+
+
+class Performance(Numbers, Account):  # the fields of the last come first
+    """What an account has done up to its newest snapshot; a year has 365 days, days are those of UTC."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [examples.PERFORMANCE]})
+
     shadow_books: ShadowBooks
     verdict: Verdict
 

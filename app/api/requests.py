@@ -61,12 +61,12 @@ Time = Annotated[
 ]
 
 
-def _whole(value: object) -> object:
-    """JSON knows one kind of number: 60000.0 is an integer there."""
+def whole(value: object) -> object:
+    """The value, a whole number as an integer: JSON knows one kind of number, 60000.0 is an integer there."""
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_YEAR_2100_MILLISECONDS), BeforeValidator(_whole)]
+Milliseconds = Annotated[int, Field(strict=True, ge=0, le=_YEAR_2100_MILLISECONDS), BeforeValidator(whole)]
 DecimalText = Annotated[str, Field(strict=True, pattern=r"^[0-9]{1,12}(\.[0-9]{1,12})?$")]
 Number = Annotated[float, Field(strict=True, ge=-1e15, le=1e15, allow_inf_nan=False)]
 Amount = DecimalText | Annotated[float, Field(strict=True, ge=0, le=1e12, allow_inf_nan=False)]

@@ -34,7 +34,7 @@ def buy_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
     10010
     """
     numerator, denominator = ratio
-    return -(-multiply_divide_up(quote, denominator + numerator, denominator) // tick) * tick
+    return -(-(quote + multiply_divide_up(quote, numerator, denominator)) // tick) * tick
 
 
 def sell_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
@@ -44,7 +44,7 @@ def sell_price(quote: int, ratio: tuple[int, int], tick: int) -> int:
     9990
     """
     numerator, denominator = ratio
-    return multiply_divide(quote, denominator - numerator, denominator) // tick * tick
+    return (quote - multiply_divide_up(quote, numerator, denominator)) // tick * tick
 
 
 def buy_notional(price: int, quantity: int) -> int:

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.broker.fill_rules import buy_price, sell_price
-from app.domain.money import PPM, UNITS, multiply_divide
+from app.domain.money import LARGEST, PPM, UNITS, multiply_divide
 
 BUY = 1
 SELL = -1
@@ -166,10 +166,12 @@ def trailing_trigger(side: int, best: int, distance_ppm: int, tick: int) -> int:
 def volume_share(volume: int, share_ppm: int, lot: int) -> int:
     """How much all limits and targets of a symbol may fill on a candle: a share of its volume, in whole lots.
 
+    Of a volume, no more counts than the books hold, as in `app.risk.limit_rules.largest_of_volume`.
+
     >>> volume_share(volume=1_234, share_ppm=100_000, lot=10)
     120
     """
-    return multiply_divide(volume, share_ppm, PPM) // lot * lot
+    return multiply_divide(min(volume, LARGEST), share_ppm, PPM) // lot * lot
 
 
 def fill_quantity(kind: int, quantity: int, available: int) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from importlib import import_module
+from typing import Any
 
 import numpy as np
-from sqlalchemy import Connection, delete, func, or_, select
+from sqlalchemy import Connection, Select, delete, func, or_, select
 
-from app.domain.ports import Clock, Page
+from app.domain.ports import EVERYTHING, Clock, Page, Selection
 from app.errors import NotFoundError
 from app.storage.database import Database
 from app.storage.pages import PageRequest, is_plain
@@ -26,12 +27,16 @@ class StoredRun:
     Attributes:
         id: Its name, which tells it from every other that may come out differently.
         created_at: When it was computed.
+        symbols: What it traded.
+        strategy: By which strategy.
         document: What it has to say, as JSON.
         arrays: Its books, the bytes of an `npz` file.
     """
 
     id: str
     created_at: datetime
+    symbols: tuple[str, ...]
+    strategy: str
     document: str
     arrays: bytes
 
@@ -80,7 +85,7 @@ class SqlBacktests:
 
     async def save(self, run: StoredRun) -> None:
         """Keep a run whole, unless it is there already."""
-        row = {name: getattr(run, name) for name in StoredRun.__dataclass_fields__}
+        row = {name: getattr(run, name) for name in StoredRun.__dataclass_fields__} | {"symbols": _enclose(run.symbols)}
 
         def work(connection: Connection) -> None:
             insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(backtest_runs)
@@ -99,10 +104,10 @@ class SqlBacktests:
         row = None
         if is_plain(run_id):
             of_this = statement.where(backtest_runs.c.id == run_id)
-            row = await self._database.read(lambda connection: connection.execute(of_this).first())
+            row = await self._database.read(lambda connection: connection.execute(of_this).mappings().first())
         if row is None:
             raise _not_found()
-        return StoredRun(*row)
+        return StoredRun(**{**row, "symbols": tuple(row["symbols"].strip(",").split(","))})
 
     async def load_document(self, run_id: str) -> str:
         """What one run has to say; raises `NotFoundError` (`backtest_not_found`)."""
@@ -114,11 +119,21 @@ class SqlBacktests:
             raise _not_found()
         return document
 
-    async def list(self, limit: int, cursor: str | None = None) -> Page[str]:
-        """The documents of the newest runs, newest first; raises as `PageRequest.parse`."""
+    async def list(
+        self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
+    ) -> Page[str]:
+        """The documents of the newest runs, newest first; raises as `PageRequest.parse`.
+
+        Args:
+            limit: How many, 1 to 1000.
+            cursor: That of the page before.
+            wanted: Only runs of this symbol, among others, that were computed within these times.
+            strategy: Only runs of this strategy.
+        """
         page = PageRequest.parse("backtest", limit, cursor)
+        statement = _narrow(_SELECT_RUNS, wanted, strategy)
         return await self._database.read(
-            lambda connection: page.fetch(connection, _SELECT_RUNS, backtest_runs.c.number, lambda row: str(row[1]))
+            lambda connection: page.fetch(connection, statement, backtest_runs.c.number, lambda row: str(row[1]))
         )
 
     async def delete(self, run_id: str) -> None:
@@ -174,6 +189,19 @@ class SqlBacktests:
         found = await self._database.read(lambda connection: connection.execute(statement).scalars().all())
         known = [ratio for ratio in found if ratio is not None]
         return TrialCount(len(found), float(np.var(known, ddof=1)) if len(known) > 1 else None)
+
+
+def _narrow(statement: Select[Any], wanted: Selection, strategy: str | None) -> Select[Any]:
+    runs = backtest_runs.c
+    if strategy is not None:
+        statement = statement.where(runs.strategy == (strategy if is_plain(strategy) else ""))
+    if wanted.symbol is not None:
+        statement = statement.where(runs.symbols.contains(_enclose((wanted.symbol,)), autoescape=True))
+    if wanted.since is not None:
+        statement = statement.where(runs.created_at >= wanted.since)
+    if wanted.until is not None:
+        statement = statement.where(runs.created_at < wanted.until)
+    return statement
 
 
 def _enclose(symbols: Sequence[str]) -> str:

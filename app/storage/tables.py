@@ -332,6 +332,8 @@ backtest_runs = Table(
     Column("number", RowNumber, primary_key=True),
     Column("id", String(64), nullable=False, unique=True),
     Column("created_at", UtcDateTime, nullable=False),
+    Column("symbols", String(255), nullable=False),
+    Column("strategy", String(64), nullable=False),
     Column("document", PackedText, nullable=False),
     Column("arrays", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
@@ -352,6 +354,16 @@ backtest_trials = Table(
     Column("observed_at", UtcDateTime, nullable=False),
     UniqueConstraint("source", "symbols", "digest", "since", "until"),
     CheckConstraint("since < until", name="span"),
+    sqlite_autoincrement=True,
+)
+
+# The newest comparison of life with the backtest, as a document; an older one goes when it comes.
+parity_reports = Table(
+    "parity_reports",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("document", PackedText, nullable=False),
     sqlite_autoincrement=True,
 )
 

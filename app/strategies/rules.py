@@ -94,6 +94,11 @@ class Rule:
     find_signals: FindSignals | None = None
     find_conflict: Callable[[Values], str | None] = _find_no_conflict
 
+    @property
+    def is_learned(self) -> bool:
+        """Whether it must be taught before it says anything."""
+        return self.find_signals is None
+
     def check_values(self, given: Mapping[str, object]) -> dict[str, int | float]:
         """A value for each parameter: the given one, or its default.
 

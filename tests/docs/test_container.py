@@ -21,7 +21,7 @@ from app.settings import Settings
 
 PROJECT = Path(__file__).parents[2]
 SETTINGS = {name.upper() for name in Settings.model_fields}
-NOT_SETTINGS = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"}
+NOT_SETTINGS = {"PATH", "PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "NUMBA_CACHE_DIR"}
 
 
 def instructions() -> list[tuple[str, str]]:

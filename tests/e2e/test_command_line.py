@@ -3,88 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from contextlib import chdir, redirect_stderr, redirect_stdout
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from app.bootstrap import build_service
-from app.cli import main
 from app.domain.candle import Interval
 from app.engine.clocks import SimulatedClock
 from tests.support.candles import made_candles
+from tests.support.commands import command, environment, run, run_process
 from tests.support.edge import settings
 from tests.support.exchange_server import ExchangeServer
-
-PROJECT = Path(__file__).parents[2]
-SETTINGS = {
-    "MARKET_SOURCE": "simulated",
-    "TRAINING_KLINES": "1500",
-    "MODEL_THRESHOLD_PERCENT": "0.1",
-    "MODEL_HORIZON_BARS": "10",
-    "MIN_CONFIDENCE": "0",
-    "REQUIRE_POSITIVE_RETURN": "false",
-    "SYMBOLS": "BTCUSDT,ETHUSDT",
-}
-
-
-@dataclass
-class Ended:
-    """What a command left behind."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "app", *arguments]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
-    return kept | {"PYTHONPATH": str(PROJECT)} | SETTINGS | settings
-
-
-def run_process(folder: Path, *arguments: str, **settings: str) -> Ended:
-    """A command as a process of its own, as a shell runs it."""
-    ended = subprocess.run(
-        command(*arguments), cwd=folder, env=environment(**settings), capture_output=True, timeout=60, check=False
-    )
-    return Ended(ended.returncode, ended.stdout.decode(), ended.stderr.decode())
-
-
-def run(folder: Path, *arguments: str, **settings: str) -> Ended:
-    """The same in this process, where nothing need be loaded first: a process takes a second to start."""
-    raw = BytesIO(), BytesIO()
-    out, err = (TextIOWrapper(one, write_through=True) for one in raw)
-    with (
-        pytest.MonkeyPatch.context() as changed,
-        chdir(folder),
-        redirect_stdout(out),
-        redirect_stderr(err),
-    ):
-        changed.setattr(os, "environ", environment(**settings))
-        changed.setattr(sys, "argv", ["app", *arguments])
-        with pytest.raises(SystemExit) as ended:
-            main()
-    return Ended(int(ended.value.code or 0), *(one.getvalue().decode() for one in raw))
 
 
 @pytest.fixture(scope="module")

@@ -24,8 +24,8 @@ READY_SECONDS = 60.0
 
 
 @contextmanager
-def running_service(folder: Path) -> Iterator[str]:
-    """The address of the service on the simulated market, with a model and a few trades in its books."""
+def running_service(folder: Path) -> Iterator[tuple[str, str]]:
+    """The address of the service on the simulated market with a model and a few trades, and the id of a backtest."""
     chosen = settings(
         database_url=f"sqlite:///{folder / 'trading.db'}",
         model_path=folder / "models",
@@ -43,7 +43,19 @@ def running_service(folder: Path) -> Iterator[str]:
             client.post("/trading/run-cycle", params={"symbol": symbol}).raise_for_status()
         order = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.001"}
         client.post("/portfolio/orders", json=order).raise_for_status()
-        yield server.url
+        yield server.url, run_backtest(client)
+
+
+def run_backtest(client: httpx.Client) -> str:
+    """The id of a backtest that trades."""
+    asked = {"strategy": "moving-average-cross", "interval": "15m", "parameters": {"fast_bars": 3, "slow_bars": 9}}
+    answer = client.post("/backtest/run", json=asked).raise_for_status()
+    deadline = time.monotonic() + READY_SECONDS
+    while (job := client.get(answer.headers["location"]).json())["status"] in ("QUEUED", "RUNNING"):
+        assert time.monotonic() < deadline, job
+        time.sleep(0.1)
+    found: str = job["result"]["run_id"]
+    return found
 
 
 def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> None:
@@ -52,7 +64,8 @@ def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> 
         "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
         "NO_COLOR": "1",
     }
-    with running_service(tmp_path) as address:
+    with running_service(tmp_path) as (address, backtest_id):
+        environment["BACKTEST_ID"] = backtest_id
         command = [
             *(str(SCHEMATHESIS), f"--config-file={ROOT / 'tests/support/schemathesis.toml'}"),
             *("run", f"{address}/openapi.json", f"--max-examples={EXAMPLES}", "--seed=1", "--no-shrink"),
@@ -64,4 +77,4 @@ def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> 
         )
 
     assert result.returncode == 0, "\n".join(line[:500] for line in (result.stdout + result.stderr).splitlines())
-    assert "38 selected / 39 total" in result.stdout
+    assert "48 selected / 49 total" in result.stdout

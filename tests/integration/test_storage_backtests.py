@@ -9,6 +9,7 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
+from app.domain.ports import Selection
 from app.errors import InvalidInputError, NotFoundError, StorageError
 from app.storage.backtests import DataSet, SqlBacktests, StoredRun, Trial, TrialCount
 from app.storage.database import Database
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.anyio
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DAY = timedelta(days=1)
 BTC = DataSet("binance", ("BTCUSDT",), START, START + 30 * DAY)
-RUN = StoredRun("run-1", START, '{"number": 1}', b"\x00\x01")
+RUN = StoredRun("run-1", START, ("BTCUSDT", "ETHUSDT"), "forest", '{"number": 1}', b"\x00\x01")
 
 
 @pytest.fixture
@@ -40,9 +41,36 @@ async def test_run_is_kept_once_and_read_back_whole(backtests: SqlBacktests) -> 
     assert await backtests.load("run-1") == RUN
 
 
+@pytest.mark.parametrize(
+    ("wanted", "strategy", "found"),
+    [
+        (Selection(symbol="ETHUSDT"), None, ["2", "0"]),
+        (Selection(symbol="THUSDT"), None, []),
+        (Selection(symbol="%"), None, []),
+        (Selection(), "forest", ["1", "0"]),
+        (Selection(), "fore%", []),
+        (Selection(since=START + DAY), None, ["2", "1"]),
+        (Selection(since=START, until=START + DAY), None, ["0"]),
+        (Selection(symbol="ETHUSDT"), "moving-average-cross", ["2"]),
+    ],
+    ids=str,
+)
+async def test_runs_are_listed_by_what_is_wanted(
+    backtests: SqlBacktests, wanted: Selection, strategy: str | None, found: list[str]
+) -> None:
+    given = (
+        (("BTCUSDT", "ETHUSDT"), "forest"),
+        (("BTCUSDT",), "forest"),
+        (("ETHUSDT",), "moving-average-cross"),
+    )
+    for number, (symbols, name) in enumerate(given):
+        await backtests.save(StoredRun(f"run-{number}", START + number * DAY, symbols, name, str(number), b""))
+    assert (await backtests.list(5, wanted=wanted, strategy=strategy)).items == tuple(found)
+
+
 async def test_runs_are_listed_newest_first_a_page_at_a_time(backtests: SqlBacktests) -> None:
     for number in range(3):
-        await backtests.save(StoredRun(f"run-{number}", START, f'{{"number": {number}}}', b""))
+        await backtests.save(StoredRun(f"run-{number}", START, ("BTCUSDT",), "forest", f'{{"number": {number}}}', b""))
     first = await backtests.list(2)
     assert first.items == ('{"number": 2}', '{"number": 1}')
     assert (await backtests.list(2, first.next_cursor)).items == ('{"number": 0}',)

@@ -36,16 +36,22 @@ from app.domain.model import Model, ModelState
 from app.domain.money import UNITS
 from app.domain.order import Check, Origin, Side
 from app.domain.outcome import ScoredDecision
-from app.domain.ports import IdempotencyKey, Page
+from app.domain.ports import IdempotencyKey, Page, Selection
 from app.domain.signal import Edge, Prediction, Signal
 from app.domain.standing import RunKey, Standing
 from app.engine.portfolio_desk import PortfolioDesk
 from app.errors import ConflictError, DataQualityError, InvalidInputError, NotFoundError, ServiceError
 from app.observability.metrics import Metrics
+from app.research.backtest.keeper import BacktestKeeper
+from app.research.backtest.request import BacktestRequest
+from app.research.history import HistoryKeeper
+from app.research.parity.report import ParityReport
 from app.research.reasons import TradeReason
 from app.research.replay import Replay
 from app.research.track_record import TrackRecord, summarize
 from app.settings import Settings
+from app.storage.backtests import SqlBacktests
+from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.portfolio_views import SqlPortfolio
 from tests.support.fakes import (
@@ -134,6 +140,14 @@ class FakeRecords:
 
 
 @dataclass
+class FakeParity:
+    """Life was never compared with the backtest."""
+
+    async def latest(self) -> ParityReport:
+        raise NotFoundError("Life was not compared with the backtest yet.", code="parity_not_found")
+
+
+@dataclass
 class FakeService:
     """A service that buys at every new candle, kept in memory.
 
@@ -172,10 +186,15 @@ class FakeService:
         )
         self.performance = FakePerformance(self._check)
         # Never opened: the listings are tested on the real service.
-        self.portfolio_views = SqlPortfolio(Database(self.settings.database_url.get_secret_value()))
+        database = Database(self.settings.database_url.get_secret_value())
+        self.portfolio_views = SqlPortfolio(database)
+        history = HistoryKeeper(self.market, CandleStore(database), self.clock)
+        runs = SqlBacktests(database, self.clock)
+        self.backtests = BacktestKeeper(self.market, history, runs, self.clock, self.settings.model_path)
         self.event_log: EventLog = FakeEvents()
         self.replayer = self.reasons = FakeRecords(self.ledger)
         self.event_relay: EventRelay = FakeEvents()
+        self.parity = FakeParity()
 
     async def start(self) -> None:
         self.events.append("start")
@@ -235,6 +254,9 @@ class FakeService:
         snapshot = await self.market.fetch_snapshot(symbol, interval, BARS)
         return _view(snapshot), self.market.source, interval
 
+    async def start_parity(self, wanted: Selection, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        raise NotImplementedError
+
     async def start_training(self, key: IdempotencyKey | None) -> tuple[Job, bool]:
         self._check()
         if key is not None and key.key in self.training_keys:
@@ -258,6 +280,10 @@ class FakeService:
         if key is not None:
             self.training_keys[key.key] = job.id
         return job, False
+
+    async def start_backtest(self, request: BacktestRequest, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        self._check()
+        raise ConflictError(f"{request.strategy} is tested on the real service, {key}.", code="job_in_progress")
 
     async def cancel_job(self, job_id: str) -> Job:
         self._check()

@@ -16,12 +16,13 @@ import numpy as np
 
 from app import __version__, errors
 from app.domain.instrument import Instrument
-from app.domain.ports import Clock, MarketData, Page
+from app.domain.ports import EVERYTHING, Clock, MarketData, Page, Selection
 from app.domain.record import canonical, digest, from_microseconds, microseconds, to_plain
 from app.errors import InvalidInputError, ServiceError
+from app.research.backtest.books import find_first_difference
 from app.research.backtest.computing import Task
 from app.research.backtest.measuring import compute_daily, count_missing
-from app.research.backtest.request import LEAST_BARS, STORE, BacktestRequest
+from app.research.backtest.request import LEAST_BARS, STORE, BacktestRequest, Driver
 from app.research.backtest.result import BacktestData, BacktestResult, BacktestRun, SeriesData
 from app.research.backtest.speaking import count_warm_up_bars
 from app.research.backtest.stored import read_result, read_run, write_run
@@ -78,6 +79,31 @@ class BacktestKeeper:
         self._clock = clock
         self._models = models
 
+    async def fetch_candles(self, request: BacktestRequest, on_progress: OnProgress) -> Candles:
+        """The candles of the store, with those before the first moment that the strategy needs; others are fetched.
+
+        Args:
+            request: What is asked for.
+            on_progress: Hears how far the work is, as a part of all that `run` does.
+
+        Raises:
+            InvalidInputError: `candles_missing`, the request is about a file.
+            NotFoundError: `unknown_symbol`, `unknown_strategy`.
+            UpstreamError: What is missing could not be fetched.
+        """
+        if request.source != STORE:
+            raise InvalidInputError("The candles of a file must be read first.", code="candles_missing")
+        since = _find_first_moment(request)
+        history = {}
+        for place, symbol in enumerate(request.symbols):
+
+            def tell(done: int, total: int, place: int = place, symbol: str = symbol) -> None:
+                share = (place + done / max(total, 1)) / len(request.symbols)
+                on_progress(share * _FETCHED, f"Candles of {symbol}: {done:,} of {total:,}.")
+
+            history[symbol] = await self._history.load_range(symbol, request.interval, since, request.until, tell)
+        return Candles(history, {})
+
     async def run(
         self, request: BacktestRequest, on_progress: OnProgress, candles: Candles | None = None
     ) -> BacktestResult:
@@ -88,7 +114,7 @@ class BacktestKeeper:
         Args:
             request: What is asked for.
             on_progress: Hears how far the work is.
-            candles: Those of the request's file, from as far back as there are; from the store they are loaded.
+            candles: Those of the request's file, from as far back as there are; from the store they are fetched.
 
         Raises:
             InvalidInputError: It cannot be run; the code says why (`no_candles`, `model_saw_candles` ...).
@@ -96,30 +122,58 @@ class BacktestKeeper:
             UpstreamError: Candles that are missing could not be fetched.
             ServiceError: `backtest_failed`, the process broke.
         """
-        if candles is None:
-            candles = await self._load(request, lambda share, words: on_progress(share * _FETCHED, words))
-        candles = replace(candles, history=_cut(request, candles.history))
-        instruments = await self._find_instruments(request)
-        data = await asyncio.to_thread(_describe, request, candles, instruments, self._source(request))
-        run_id = name_run(request, data)
-        if not await self._backtests.exists(run_id):
-            task = Task(run_id, self._clock.now(), __version__, request, data)
-            document, arrays = await self._compute(
-                task, candles, lambda share, words: on_progress(_FETCHED + share * (_COMPUTED - _FETCHED), words)
-            )
-            await self._keep(document, arrays)
+        task, candles = await self._prepare(request, on_progress, candles)
+        if not await self._backtests.exists(task.id):
+            await self._keep(*await self._compute(task, candles, _part(on_progress, _FETCHED, _COMPUTED)))
         on_progress(1.0, "Done.")
-        return await self.load(run_id)
+        return await self.load(task.id)
+
+    async def verify(
+        self, request: BacktestRequest, on_progress: OnProgress, candles: Candles | None = None
+    ) -> tuple[BacktestResult, str | None]:
+        """Compute a backtest by each driver, whatever is kept of it, and compare their books to the last unit.
+
+        Args:
+            request: What is asked for; the run of its driver is kept.
+            on_progress: As for `run`.
+            candles: As for `run`.
+
+        Returns:
+            The run, and the first difference in words, with the values of the drivers in the order of `Driver`; None
+            where all numbers are equal.
+
+        Raises:
+            ServiceError: As `run`.
+        """
+        task, candles = await self._prepare(request, on_progress, candles)
+        books = []
+        for place, driver in enumerate(Driver):
+            share = (_COMPUTED - _FETCHED) / len(Driver)
+            hears = _part(on_progress, _FETCHED + place * share, _FETCHED + (place + 1) * share)
+            own = replace(task, request=replace(request, driver=driver))
+            document, arrays = await self._compute(own, candles, hears)
+            books.append((await asyncio.to_thread(read_result, document, arrays)).books)
+            if driver is request.driver and not await self._backtests.exists(task.id):
+                await self._keep(document, arrays)
+        difference = await asyncio.to_thread(find_first_difference, *books)
+        on_progress(1.0, "Done.")
+        return await self.load(task.id), difference
 
     async def load(self, run_id: str) -> BacktestResult:
         """One run with its books, judged by all that was tried until now; raises NotFoundError `backtest_not_found`."""
-        stored = await self._backtests.load(run_id)
-        result = await asyncio.to_thread(read_result, stored.document, stored.arrays)
+        result = await self.load_as_kept(run_id)
         return replace(result, run=await self._judge(result))
 
-    async def list(self, limit: int, cursor: str | None = None) -> Page[BacktestRun]:
+    async def load_as_kept(self, run_id: str) -> BacktestResult:
+        """One run with its books, as it was judged when it was computed; raises as `load`."""
+        stored = await self._backtests.load(run_id)
+        return await asyncio.to_thread(read_result, stored.document, stored.arrays)
+
+    async def list(
+        self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
+    ) -> Page[BacktestRun]:
         """The newest runs, newest first, each as it was judged when it was computed; raises as `SqlBacktests.list`."""
-        page = await self._backtests.list(limit, cursor)
+        page = await self._backtests.list(limit, cursor, wanted, strategy)
         return Page(tuple(await asyncio.to_thread(lambda: [read_run(one) for one in page.items])), page.next_cursor)
 
     async def delete(self, run_id: str) -> None:
@@ -129,20 +183,15 @@ class BacktestKeeper:
     def _source(self, request: BacktestRequest) -> str:
         return self._market.candle_source if request.source == STORE else FILE
 
-    async def _load(self, request: BacktestRequest, on_progress: OnProgress) -> Candles:
-        """The candles of the store, with those before the first moment that the strategy needs."""
-        if request.source != STORE:
-            raise InvalidInputError("The candles of a file must be read first.", code="candles_missing")
-        since = _find_first_moment(request)
-        history = {}
-        for place, symbol in enumerate(request.symbols):
-
-            def tell(done: int, total: int, place: int = place, symbol: str = symbol) -> None:
-                share = (place + done / max(total, 1)) / len(request.symbols)
-                on_progress(share, f"Candles of {symbol}: {done:,} of {total:,}.")
-
-            history[symbol] = await self._history.load_range(symbol, request.interval, since, request.until, tell)
-        return Candles(history, {})
+    async def _prepare(
+        self, request: BacktestRequest, on_progress: OnProgress, candles: Candles | None
+    ) -> tuple[Task, Candles]:
+        if candles is None:
+            candles = await self.fetch_candles(request, on_progress)
+        candles = replace(candles, history=_cut(request, candles.history))
+        instruments = await self._find_instruments(request)
+        data = await asyncio.to_thread(_describe, request, candles, instruments, self._source(request))
+        return Task(name_run(request, data), self._clock.now(), __version__, request, data), candles
 
     async def _find_instruments(self, request: BacktestRequest) -> dict[str, Instrument]:
         if request.source == STORE:
@@ -176,7 +225,9 @@ class BacktestKeeper:
         daily = None if sharpe is None else sharpe / math.sqrt(DAYS_PER_YEAR)
         await self._backtests.record_trials([Trial(find_data_set(run), name_trial(run.request), daily)])
         run = await self._judge(result)
-        await self._backtests.save(StoredRun(run.id, run.created_at, write_run(run), arrays))
+        asked = run.request
+        kept = StoredRun(run.id, run.created_at, asked.symbols, asked.strategy, write_run(run), arrays)
+        await self._backtests.save(kept)
 
     async def _judge(self, result: BacktestResult) -> BacktestRun:
         run = result.run
@@ -188,6 +239,11 @@ class BacktestKeeper:
             judge_significance, returns, max(counted.trials, 1), counted.variance, run.request.seed
         )
         return replace(run, significance=found)
+
+
+def _part(on_progress: OnProgress, start: float, end: float) -> OnProgress:
+    """Hears of a part of the work, and tells how far the whole is by that."""
+    return lambda share, words: on_progress(start + share * (end - start), words)
 
 
 def find_data_set(run: BacktestRun) -> DataSet:

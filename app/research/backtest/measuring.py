@@ -12,13 +12,14 @@ import numpy as np
 from app.domain.money import UNITS, multiply_divide, to_units
 from app.research.backtest.books import OUTCOMES, Books, BoolArray
 from app.research.backtest.plan import Plan, Series
-from app.research.backtest.result import BacktestResult, CalibrationBin, ClosedTrades, Curves, MonthlyReturn
+from app.research.backtest.result import BacktestResult, CalibrationBin, ClosedTrades, Curves, MonthlyReturn, Said
 from app.risk.curves import compute_daily_curve, compute_daily_returns, find_utc_days
 from app.risk.metrics import AccountHistory
 from ml.bars import FloatArray, IntegerArray
 from ml.labels import LabelArray
 
 _BINS: Final = 10
+_NOTHING: Final = -1
 _POINTS_PER_BUCKET: Final = 4
 """The first and the last of a bucket, its least and its greatest equity."""
 
@@ -114,6 +115,25 @@ def find_closed_trades(books: Books) -> ClosedTrades:
     )
 
 
+def recall(series: Sequence[Series], books: Books, latency_bars: int) -> Said:
+    """What was said that each cycle traded on: after its bar, or so many bars before it.
+
+    Args:
+        series: The markets, with what was said of them.
+        books: The run, with or without its warm-up.
+        latency_bars: How many bars late a signal was traded.
+    """
+    signals = np.full(len(books), _NOTHING, dtype=np.int8)
+    confidences = np.zeros(len(books), dtype=np.float32)
+    for place, one in enumerate(series):
+        said_at = books.bars - latency_bars
+        spoken = (books.series == place) & (said_at >= 0)
+        spoken[spoken] = one.signals.speakers[said_at[spoken]] >= 0
+        signals[spoken] = one.signals.signals[said_at[spoken]]
+        confidences[spoken] = one.signals.confidences[said_at[spoken]]
+    return Said(signals, confidences)
+
+
 def compute_curves(result: BacktestResult) -> Curves:
     """Everything that can be drawn over time, a point for each cycle."""
     books = result.books
@@ -130,14 +150,21 @@ def thin_curves(curves: Curves, points: int) -> Curves:
     """
     if len(curves) <= points:
         return curves
-    edges = np.linspace(0, len(curves), max(points // _POINTS_PER_BUCKET, 2) + 1).astype(np.int64)
+    places = find_extremes(curves.equity, points)
+    return Curves(*(getattr(curves, one.name)[places] for one in fields(Curves)))
+
+
+def find_extremes(values: FloatArray | IntegerArray, points: int) -> IntegerArray:
+    """The places of `points` values or fewer (at least 8), in order: of each stretch its ends and its extremes."""
+    if len(values) <= points:
+        return np.arange(len(values))
+    edges = np.linspace(0, len(values), max(points // _POINTS_PER_BUCKET, 2) + 1).astype(np.int64)
     kept = {
         start + int(place)
         for start, end in pairwise(edges.tolist())
-        for place in (0, end - start - 1, curves.equity[start:end].argmin(), curves.equity[start:end].argmax())
+        for place in (0, end - start - 1, values[start:end].argmin(), values[start:end].argmax())
     }
-    places = np.array(sorted(kept))
-    return Curves(*(getattr(curves, one.name)[places] for one in fields(Curves)))
+    return np.array(sorted(kept))
 
 
 def compute_monthly_returns(plan: Plan, books: Books, benchmark_equity: FloatArray) -> tuple[MonthlyReturn, ...]:

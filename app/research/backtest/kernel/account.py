@@ -8,7 +8,7 @@ from app.broker import fill_rules, order_rules
 from app.domain.money import multiply_divide
 from app.domain.portfolio import SHORT_COLLATERAL, worth
 from app.research.backtest.kernel.layout import Account, Candle, Desk, Facts, Holding, Rules
-from app.research.backtest.native import inner
+from app.research.backtest.native import inner, within_bounds
 
 
 @inner
@@ -17,7 +17,7 @@ def compute_equity(account: Account, holdings: np.ndarray) -> int:
     value = account.cash
     for holding in holdings:
         holding.worth = exposure(holding)
-        value += holding.worth
+        value = within_bounds(value + holding.worth)
     return value
 
 

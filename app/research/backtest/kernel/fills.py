@@ -6,7 +6,7 @@ from app.broker import fill_rules, order_rules
 from app.domain.money import multiply_divide
 from app.research.backtest.kernel.account import is_below_minimum
 from app.research.backtest.kernel.layout import LIQUIDATION, STOP, TARGET, Account, Desk, Holding, Order
-from app.research.backtest.native import inner
+from app.research.backtest.native import inner, within_bounds
 from app.risk import protection
 
 
@@ -31,7 +31,7 @@ def book_fill(desk: Desk, side: int, price: int, quantity: int, reference: int) 
         holding.cost += paid
         holding.fees += fee
     holding.quantity += side * quantity
-    account.cash -= paid + fee
+    account.cash = within_bounds(account.cash - paid - fee)
     account.fills += 1
     fill.cycle, fill.side, fill.quantity = desk.moment.cycle, side, quantity
     fill.price, fill.reference, fill.notional, fill.fee = price, reference, notional, fee

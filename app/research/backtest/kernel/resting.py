@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from app.broker import fill_rules, order_rules
-from app.domain.money import LARGEST
 from app.research.backtest.kernel.account import capped, is_below_minimum, slippage
 from app.research.backtest.kernel.fills import book_fill, move_to_dust
 from app.research.backtest.kernel.layout import BY_LIQUIDATION, BY_PROTECTION, Candle, Desk, Holding, Order
@@ -56,8 +55,7 @@ def _fill_reached(desk: Desk, fills: np.ndarray) -> None:
     """Fill the orders that are reached, in the order of `order_rules.judge_candle`."""
     orders, left = desk.holding.orders, order_rules.NEVER
     if desk.rules.volume_share_ppm > 0:
-        volume = min(desk.candle.volume, LARGEST)
-        left = order_rules.volume_share(volume, desk.rules.volume_share_ppm, desk.facts.lot)
+        left = order_rules.volume_share(desk.candle.volume, desk.rules.volume_share_ppm, desk.facts.lot)
     place = _find_next(orders, desk.candle.open)
     while place >= 0:
         booked = desk.account.fills

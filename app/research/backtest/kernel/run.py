@@ -39,7 +39,7 @@ from app.research.backtest.kernel.layout import (
 )
 from app.research.backtest.kernel.resting import find_oldest, judge_bar
 from app.domain.portfolio import worth
-from app.research.backtest.native import compiled, inlined, inner
+from app.research.backtest.native import compiled, inlined, inner, within_bounds
 from app.risk import limit_rules
 from ml.bars import IntegerArray
 NEVER_HALTED = -(2**62)
@@ -85,7 +85,7 @@ def run_cycles(market: Market, facts: np.ndarray, rules: np.ndarray, state: Stat
                         for one in range(cycle, stop):
                             if verdicts[one] < FIRST_REFUSAL:
                                 holding.mark = price_at(opening, exact, OPEN, one + 1)
-                                equity = account.cash + worth(quantity, holding.mark)
+                                equity = within_bounds(account.cash + worth(quantity, holding.mark))
                             equities[one] = equity
                     else:
                         seen = stop - 1
@@ -93,7 +93,7 @@ def run_cycles(market: Market, facts: np.ndarray, rules: np.ndarray, state: Stat
                             seen -= 1
                         if seen >= cycle:
                             holding.mark = price_at(opening, exact, OPEN, seen + 1)
-                            equity = account.cash + worth(quantity, holding.mark)
+                            equity = within_bounds(account.cash + worth(quantity, holding.mark))
                     holding.worth = equity - account.cash
                 elif is_noted:
                     equities[cycle:stop] = equity
@@ -137,7 +137,7 @@ def run_cycles(market: Market, facts: np.ndarray, rules: np.ndarray, state: Stat
                 verdict, quantity = outcome, holding.quantity + holding.dust
                 if quantity != 0:
                     value = worth(quantity, holding.mark)
-                    equity += value - holding.worth
+                    equity = within_bounds(within_bounds(equity - holding.worth) + value)
                     holding.worth = value
                     if equity > peak:
                         peak = equity

@@ -19,6 +19,8 @@ def upgrade() -> None:
         sa.Column("number", RowNumber, nullable=False),
         sa.Column("id", sa.String(64), nullable=False),
         sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("symbols", sa.String(255), nullable=False),
+        sa.Column("strategy", sa.String(64), nullable=False),
         sa.Column("document", PackedText(), nullable=False),
         sa.Column("arrays", sa.LargeBinary(), nullable=False),
         sa.PrimaryKeyConstraint("number", name=op.f("pk_backtest_runs")),
