@@ -19,6 +19,8 @@ _PIPE_WIDTH = 160
 _SHOWN_OUTCOMES = 6
 _COMPARED = ("return", "Sharpe", "max. drawdown", "closed trades", "won", "in market", "costs")
 _HELD = "everything, held throughout"
+_SUREST = 0.999
+"""Nothing is ever quite certain, and 100.0 % would say so; as `Significance.verdict`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,9 @@ def _say_doubled(run: BacktestRun) -> str:
 def _say_luck(run: BacktestRun) -> str:
     """How likely it is more than luck, where there are days enough to say so."""
     found = run.significance
-    return NOTHING if found is None or found.significant is None else percent(found.deflated_sharpe)
+    if found is None or found.significant is None or found.deflated_sharpe is None:
+        return NOTHING
+    return percent(min(found.deflated_sharpe, _SUREST))
 
 
 def _say_verified(run: BacktestRun, verified: Verified) -> str:

@@ -8,13 +8,25 @@ import tempfile
 from pathlib import Path
 
 from app.observability.logging import configure_logging
-from benchmarks import bench_books, bench_candles, bench_predict, bench_service, bench_trades, bench_training
+from benchmarks import (
+    bench_backtest,
+    bench_books,
+    bench_candles,
+    bench_predict,
+    bench_service,
+    bench_trades,
+    bench_training,
+    side_by_side,
+)
 
 
 def report(what: str, figure: float, unit: str, bar: float, *, at_least: bool) -> bool:
     met = figure >= bar if at_least else figure <= bar
     word = "at least" if at_least else "at most"
-    print(f"{'ok    ' if met else 'MISSED'} {what}: {figure:,.1f} {unit} ({word} {bar:g})", flush=True)
+    print(
+        f"{'ok    ' if met else 'MISSED'} {what}: {figure:,.{1 if figure >= 1 else 3}f} {unit} ({word} {bar:g})",
+        flush=True,
+    )
     return met
 
 
@@ -86,9 +98,32 @@ def bench_candle_store() -> list[bool]:
     ]
 
 
+def bench_backtests() -> list[bool]:
+    """Where a peer could not be measured, the table says why, and its line is neither met nor missed."""
+    rows = side_by_side.compare()
+    side_by_side.print_table(rows)
+    compared = [
+        report(f"{row.what}, against {row.other}", row.ratio, "x", row.bar, at_least=True)
+        for row in rows
+        if row.bar is not None and row.ratio is not None
+    ]
+    return [
+        *compared,
+        report("a forest's backtest over 500,000 candles", bench_backtest.measure_forest(), "s", 60, at_least=False),
+        report("memory of a million-bar backtest", bench_backtest.measure_memory(), "MB", 300, at_least=False),
+    ]
+
+
 def main() -> int:
     configure_logging("ERROR", json_lines=False)
-    met = [*bench_models(), *bench_candle_store(), *bench_running_service(), *bench_records(), *bench_many_trades()]
+    met = [
+        *bench_models(),
+        *bench_candle_store(),
+        *bench_backtests(),
+        *bench_running_service(),
+        *bench_records(),
+        *bench_many_trades(),
+    ]
     return 0 if all(met) else 1
 
 

@@ -4,10 +4,298 @@ from __future__ import annotations
 
 from typing import Any
 
-NEW_BACKTEST: dict[str, Any] = {}
-SUMMARY: dict[str, Any] = {}
-BACKTEST: dict[str, Any] = {}
-CURVE: dict[str, Any] = {}
-TRADES: dict[str, Any] = {}
-DECISIONS: dict[str, Any] = {}
-STRATEGY: dict[str, Any] = {}
+NEW_BACKTEST: dict[str, Any] = {
+    "symbol": "BTCUSDT",
+    "interval": "15m",
+    "since": "2025-11-01T00:00:00Z",
+    "until": "2026-01-05T00:00:00Z",
+    "strategy": "moving-average-cross",
+    "parameters": {"fast_bars": 10, "slow_bars": 50},
+    "initial_cash": "10000",
+    "fee_bps": "2",
+    "order_cash_fraction": "0.25",
+}
+
+SUMMARY: dict[str, Any] = {
+    "id": "db176ed6ef527aa0ce4d4d418f32fb24",
+    "created_at": "2026-01-05T10:00:30.000Z",
+    "source": "simulated-7",
+    "symbols": ["BTCUSDT"],
+    "interval": "15m",
+    "since": "2025-11-01T00:00:00.000Z",
+    "until": "2026-01-05T00:00:00.000Z",
+    "strategy": "moving-average-cross",
+    "parameters": {"fast_bars": 10.0, "slow_bars": 50.0},
+    "initial_cash": "10000",
+    "final_equity": "11727.14168612",
+    "total_return": 0.172714,
+    "benchmark_return": 0.151362,
+    "sharpe": 7.16673,
+    "maximum_drawdown": 0.0168043,
+    "fills": 125,
+    "closed_trades": 62,
+    "significant": True,
+    "deflated_sharpe": 0.998008,
+    "trials": 1,
+}
+
+BACKTEST: dict[str, Any] = {
+    "id": "db176ed6ef527aa0ce4d4d418f32fb24",
+    "created_at": "2026-01-05T10:00:30.000Z",
+    "request": {
+        "symbols": ["BTCUSDT"],
+        "interval": "15m",
+        "since": "2025-11-01T00:00:00.000Z",
+        "until": "2026-01-05T00:00:00.000Z",
+        "strategy": "moving-average-cross",
+        "parameters": {"fast_bars": 10.0, "slow_bars": 50.0},
+        "model_id": None,
+        "window_bars": 100,
+        "latency_bars": 0,
+        "seed": 0,
+        "driver": "compiled",
+        "initial_cash": "10000",
+        "fee_bps": "2",
+        "slippage_bps": "3",
+        "allow_short": False,
+        "sizing": "fixed_fraction",
+        "order_cash_fraction": "0.25",
+        "risk_per_trade": "0.005",
+        "volatility_target": "0.2",
+        "kelly_cap": "0.25",
+        "stop_rule": "none",
+        "stop_atr_multiple": "2",
+        "take_profit_atr_multiple": "0",
+        "max_symbol_exposure": "1",
+        "max_gross_exposure": "1",
+        "max_volume_share": "0.1",
+        "max_daily_loss": "0.05",
+        "max_drawdown": "0.25",
+        "cooldown_losses": 3,
+        "cooldown_minutes": 60,
+        "max_trades_per_day": 200,
+        "max_open_positions": 10,
+        "price_band_percent": "5",
+        "model_maximum_age_days": 7.0,
+        "min_confidence": 0.45,
+        "require_edge": False,
+        "require_positive_return": True,
+        "training_klines": None,
+        "step_bars": None,
+        "model_label_rule": None,
+        "model_volatility_multiple": None,
+        "model_class_weight": None,
+        "model_calibration": None,
+    },
+    "data": {
+        "source": "simulated-7",
+        "interval": "15m",
+        "candle_hash": "4eb2bdbca282e01a7a1aef7f9de95cb38928920a17cf382705fed6336e5ad4d5",
+        "bars": 6340,
+        "series": [
+            {
+                "symbol": "BTCUSDT",
+                "first": "2025-10-30T23:00:00.000Z",
+                "last": "2026-01-04T23:45:00.000Z",
+                "bars": 6340,
+                "missing": 0,
+                "refused_rows": 0,
+                "candle_hash": "4eb2bdbca282e01a7a1aef7f9de95cb38928920a17cf382705fed6336e5ad4d5",
+                "instrument": {
+                    "symbol": "BTCUSDT",
+                    "base_asset": "BTC",
+                    "quote_asset": "USDT",
+                    "tick_size": "0.01",
+                    "lot_step": "0.00001",
+                    "minimum_notional": "5",
+                },
+            }
+        ],
+    },
+    "code_version": "0.1.0",
+    "model_ids": ["moving-average-cross:fast_bars=10,slow_bars=50"],
+    "seconds": 0.012,
+    "bars_per_second": 2500000.0,
+    "final_equity": "11727.14168612",
+    "fills": 125,
+    "closed_trades": 62,
+    "performance": {
+        "days": 65,
+        "total_return": 0.172714,
+        "cagr": 1.44647,
+        "volatility": 0.126076,
+        "sharpe": 7.16673,
+        "sortino": 13.9051,
+        "calmar": 86.0774,
+        "maximum_drawdown": 0.0168043,
+        "drawdown_days": 8,
+        "drawdown_start": 39,
+        "drawdown_end": 47,
+        "win_rate": 0.629032,
+        "profit_factor": 2.877,
+        "expectancy": "25.67298695",
+        "exposure": 0.490784,
+        "turnover": 31.3386,
+        "costs_paid": "343.98494378",
+        "beta": 0.166081,
+        "alpha": 1.13445,
+    },
+    "benchmark": {
+        "days": 65,
+        "total_return": 0.151362,
+        "cagr": 1.20663,
+        "volatility": 0.399503,
+        "sharpe": 2.17871,
+        "sortino": 3.58723,
+        "calmar": 16.8969,
+        "maximum_drawdown": 0.0714111,
+        "drawdown_days": 10,
+        "drawdown_start": 39,
+        "drawdown_end": 49,
+        "win_rate": None,
+        "profit_factor": None,
+        "expectancy": None,
+        "exposure": 1.0,
+        "turnover": 0.954275,
+        "costs_paid": "10.11940564",
+        "beta": 1.0,
+        "alpha": 0.0,
+    },
+    "significance": {
+        "verdict": "Significant: a Sharpe ratio of 7.17 over 65 days; the probability that it is more than "
+        "luck is 99.8 %, and above 95 % is asked.",
+        "significant": True,
+        "days": 65,
+        "moved_days": 64,
+        "independent_days": 65.0,
+        "sharpe": 7.16673,
+        "probabilistic_sharpe": 0.998008,
+        "deflated_sharpe": 0.998008,
+        "trials": 1,
+        "expected_maximum_sharpe": 0.0,
+        "minimum_track_record_length": 21.8851,
+        "intervals": {
+            "sharpe": {"low": 3.34148, "high": 10.992},
+            "total_return": {"low": 0.0751641, "high": 0.279115},
+            "cagr": {"low": 0.502252, "high": 2.98418},
+            "maximum_drawdown": {"low": 0.0110345, "high": 0.0308698},
+        },
+    },
+    "costs": [
+        {"multiple": 0, "total_return": 0.180249, "sharpe": 7.47983, "fills": 125},
+        {"multiple": 1, "total_return": 0.172714, "sharpe": 7.16673, "fills": 125},
+        {"multiple": 2, "total_return": 0.16315, "sharpe": 6.77235, "fills": 125},
+        {"multiple": 5, "total_return": 0.118214, "sharpe": 4.91135, "fills": 125},
+    ],
+    "monthly": [
+        {"year": 2025, "month": 11, "account": 0.0775418, "benchmark": 0.0328639},
+        {"year": 2025, "month": 12, "account": 0.0693203, "benchmark": 0.0927101},
+        {"year": 2026, "month": 1, "account": 0.0177714, "benchmark": 0.0201497},
+    ],
+    "outcomes": {"hold_signal": 6114, "filled": 125, "no_position": 1},
+    "calibration": [],
+    "caveats": [
+        {
+            "code": "simulated_market",
+            "message": "The market is simulated: what is earned there says nothing about a real one.",
+        },
+        {
+            "code": "open_position",
+            "message": "A position is open at the end: it counts at the last price, and its exit is not paid for.",
+        },
+    ],
+}
+
+CURVE: dict[str, Any] = {
+    "items": [
+        {
+            "time": "2025-11-01T00:00:00.000Z",
+            "equity": "10000",
+            "benchmark": "9989.88059436",
+            "drawdown": 0.0,
+            "held": False,
+        },
+        {
+            "time": "2025-11-02T18:45:00.000Z",
+            "equity": "9998.41873928",
+            "benchmark": "9254.30002086",
+            "drawdown": 0.000158126,
+            "held": True,
+        },
+    ],
+    "cycles": 6240,
+}
+
+TRADES: dict[str, Any] = {
+    "items": [
+        {
+            "number": 1,
+            "symbol": "BTCUSDT",
+            "side": "LONG",
+            "quantity": "0.03667",
+            "entry_price": "68156.86",
+            "exit_price": "69833.52",
+            "fees": "1.01202146",
+            "net_profit": "60.47110074",
+            "net_return": 0.0241951,
+            "opened_at": "2025-11-02T18:45:00.000Z",
+            "closed_at": "2025-11-03T04:30:00.000Z",
+            "bars_held": 39,
+            "closed_by": "signal",
+        }
+    ],
+    "next_cursor": "dHJhZGU6MQ",
+}
+
+DECISIONS: dict[str, Any] = {
+    "items": [
+        {
+            "number": 172,
+            "time": "2025-11-02T18:45:00.000Z",
+            "symbol": "BTCUSDT",
+            "candle_open_time": "2025-11-02T18:30:00.000Z",
+            "signal": "BUY",
+            "confidence": 1.0,
+            "outcome": "filled",
+            "equity": "9998.41873928",
+            "fills": [
+                {
+                    "side": "BUY",
+                    "origin": "signal",
+                    "quantity": "0.03667",
+                    "price": "68156.86",
+                    "fee": "0.49986242",
+                    "cash_after": "7500.18808138",
+                    "position_after": "0.03667",
+                }
+            ],
+        }
+    ],
+    "next_cursor": "ZGVjaXNpb246NTAw",
+}
+
+STRATEGY: dict[str, Any] = {
+    "name": "moving-average-cross",
+    "summary": "Says BUY after a bar that takes the fast average of closes above the slow one, SELL below, else HOLD.",
+    "parameters": [
+        {
+            "name": "fast_bars",
+            "kind": "integer",
+            "low": 1.0,
+            "high": 500.0,
+            "default": 10.0,
+            "step": 1.0,
+            "description": "How many closes the fast average is of.",
+        },
+        {
+            "name": "slow_bars",
+            "kind": "integer",
+            "low": 2.0,
+            "high": 900.0,
+            "default": 50.0,
+            "step": 1.0,
+            "description": "How many closes the slow average is of; more than the fast.",
+        },
+    ],
+    "is_learned": False,
+}

@@ -11,9 +11,10 @@ from app.domain.money import from_units
 from app.domain.record import from_microseconds
 from app.research.backtest.books import ORIGINS, OUTCOMES, Books
 from app.research.backtest.measuring import compute_curves, find_closed_trades, thin_curves
-from app.research.backtest.result import BacktestResult
+from app.research.backtest.result import BacktestResult, Said
 from app.storage.pages import decode_cursor, encode_cursor
 from ml.bars import IntegerArray
+from ml.labels import CLASSES
 
 _SIDES: Final = {1: "BUY", -1: "SELL"}
 _PLACE: Final = "[1-9][0-9]{0,8}"
@@ -73,6 +74,7 @@ def list_decisions(result: BacktestResult, limit: int, cursor: str | None) -> di
             "time": _moment(int(books.times_ms[place])),
             "symbol": request.symbols[int(books.series[place])],
             "candle_open_time": _moment(int(opened[place])),
+            **_say(result.said, place),
             "outcome": OUTCOMES[int(books.outcomes[place])],
             "equity": from_units(int(books.equity[place])),
             "fills": _fills(books, place),
@@ -80,6 +82,13 @@ def list_decisions(result: BacktestResult, limit: int, cursor: str | None) -> di
         for place in places
     ]
     return {"items": items, "next_cursor": next_cursor}
+
+
+def _say(said: Said, cycle: int) -> dict[str, Any]:
+    signal = int(said.signals[cycle])
+    if signal < 0:
+        return {"signal": None, "confidence": None}
+    return {"signal": CLASSES[signal], "confidence": round(float(said.confidences[cycle]), 6)}
 
 
 def find_candle_times(books: Books, interval_ms: int) -> IntegerArray:

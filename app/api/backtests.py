@@ -14,6 +14,7 @@ from app.api.schemas import Answer, Fraction, Moment, Money
 from app.domain.candle import Interval
 from app.domain.order import Side
 from app.domain.risk import SizingMethod, StopRule
+from app.domain.signal import Signal
 from app.research.backtest.request import Driver
 from app.risk.significance import CONFIDENCE
 
@@ -317,6 +318,8 @@ class Decision(Answer):
     time: Moment = Field(description="When the cycle ran: the open of the next candle.")
     symbol: str
     candle_open_time: Moment = Field(description="The candle that was decided on.")
+    signal: Signal | None = Field(description="What the strategy said; null where it said nothing.")
+    confidence: Fraction | None = Field(description="How sure it was; 1 for a rule.")
     outcome: str = Field(description="The reason code of the live service, such as `filled` or `hold_signal`.")
     equity: Money
     fills: list[CycleFill] = Field(description="Everything that was filled, orders that rested included.")

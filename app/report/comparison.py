@@ -8,7 +8,7 @@ from app.report import timelines
 from app.report.backtest import name_runs, say_verdict
 from app.report.page import Facts, Page, Section, Table, render_page
 from app.report.wording import NOTHING, change, list_settings, money, percent, ratio
-from app.research.backtest.result import BacktestResult
+from app.research.backtest.result import BacktestResult, BacktestRun
 
 
 def render_comparison(results: Sequence[BacktestResult]) -> str:
@@ -65,11 +65,16 @@ def _order(result: BacktestResult) -> float:
 def _list_differences(results: Sequence[BacktestResult]) -> list[str]:
     """What makes the runs less comparable than they look, and what each warns of."""
     said = []
-    if len({one.run.data.candle_hash for one in results}) > 1:
+    if len({_name_candles(one.run) for one in results}) > 1:
         said.append("The runs are on different candles; their returns are not of the same markets or times.")
     if len({one.run.code_version for one in results}) > 1:
         said.append("The runs were computed by different versions of the code.")
     return said + list(dict.fromkeys(caveat.message for one in results for caveat in one.run.caveats))
+
+
+def _name_candles(run: BacktestRun) -> tuple[object, ...]:
+    """What was traded; not the candle hash, as strategies look at more or fewer candles before the first of these."""
+    return run.data.source, run.request.symbols, run.request.interval, run.request.since, run.request.until
 
 
 def _show_settings(names: Sequence[str], results: Sequence[BacktestResult]) -> list[Table | Facts]:

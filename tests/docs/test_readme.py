@@ -29,8 +29,10 @@ ROUTE = re.compile(
 )
 SETTING = re.compile(r"\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)*)=|\b([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+)\b")
 
-NOT_SETTINGS = frozenset({"PYTHON", "UPGRADE", "BASE", "PRICE_FILTER", "LOT_SIZE", "TZ", "CI"})
-"""Names in capitals that are no settings: make's and docker's arguments, and words of Binance."""
+NOT_SETTINGS = frozenset(
+    {"PYTHON", "UPGRADE", "BASE", "PRICE_FILTER", "LOT_SIZE", "TZ", "CI", "NUMBA_CACHE_DIR", "XDG_CACHE_HOME"}
+)
+"""Names in capitals that are no settings: make's, docker's and numba's arguments, and words of Binance."""
 
 
 def code_in(page: Path) -> Iterator[str]:

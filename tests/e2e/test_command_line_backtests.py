@@ -148,6 +148,7 @@ def test_backtest_of_a_file_trades_its_candles(place: Path, tmp_path: Path) -> N
     assert (whole.json["request"]["interval"], whole.json["request"]["until"]) == ("15m", "2026-01-10T00:00:00.000Z")
     assert "instrument_unknown" in {caveat["code"] for caveat in whole.json["caveats"]}
     assert sum(late.json["outcomes"].values()) == 96
+    assert str(tmp_path) not in whole.out, "what HTTP answers names no file"
 
 
 def test_backtest_of_a_file_with_a_gap_is_refused_unless_it_is_allowed(place: Path, tmp_path: Path) -> None:

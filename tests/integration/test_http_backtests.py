@@ -170,6 +170,9 @@ def test_trades_and_decisions_tell_the_same_story_page_by_page(counter: Counter,
     first = decisions[0]
     assert (first["time"], first["candle_open_time"]) == ("2026-01-01T00:00:00.000Z", "2025-12-31T23:45:00.000Z")
     assert [one["outcome"] == "filled" for one in decisions] == [bool(one["fills"]) for one in decisions]
+    assert [one["signal"] for one in decisions if one["fills"]] == [fill["side"] for fill in fills]
+    assert {one["signal"] for one in decisions if one["outcome"] == "hold_signal"} == {"HOLD"}
+    assert {one["confidence"] for one in decisions} == {1.0}
 
 
 @pytest.mark.parametrize(("name", "column"), [("equity", "benchmark"), ("trades", "closed_by"), ("decisions", "fills")])

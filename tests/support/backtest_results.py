@@ -21,7 +21,7 @@ from app.research.backtest.result import BacktestData, BacktestResult, BacktestR
 from app.risk.metrics import compute_performance
 from app.risk.significance import judge_significance
 from ml.bars import Bars, IntegerArray
-from tests.support.backtests import make_request
+from tests.support.backtests import make_request, make_said
 
 START_MS = 1_735_689_600_000
 INITIAL = Decimal(10_000)
@@ -125,7 +125,8 @@ def make_result(
         calibration=(),
         caveats=(Caveat("few_days", "83 days are few."),),
     )
-    return BacktestResult(run, books, np.rint(benchmark * UNITS).astype(np.int64)), {"BTCUSDT": bars}
+    equity = np.rint(benchmark * UNITS).astype(np.int64)
+    return BacktestResult(run, books, equity, make_said(len(books))), {"BTCUSDT": bars}
 
 
 def _span(bars: Bars, interval: Interval) -> dict[str, Any]:

@@ -16,11 +16,12 @@ from app.domain.money import to_units
 from app.research.backtest.books import OUTCOMES, Books, Fills
 from app.research.backtest.measuring import compute_daily, count_outcomes, find_exits
 from app.research.backtest.request import BacktestRequest
-from app.research.backtest.result import BacktestData, BacktestResult, BacktestRun, CostCase, SeriesData
+from app.research.backtest.result import BacktestData, BacktestResult, BacktestRun, CostCase, Said, SeriesData
 from app.risk.metrics import AccountHistory, compute_performance
 from app.risk.significance import judge_significance
 from app.settings import load_settings
 from ml.bars import IntegerArray
+from ml.labels import HOLD
 
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 UNTIL = datetime(2026, 1, 3, tzinfo=UTC)
@@ -112,4 +113,9 @@ def make_result(books: Books, benchmark_equity: IntegerArray, request: BacktestR
         calibration=(),
         caveats=(),
     )
-    return BacktestResult(run, books, benchmark_equity)
+    return BacktestResult(run, books, benchmark_equity, make_said(len(books)))
+
+
+def make_said(count: int) -> Said:
+    """That a rule has said HOLD each time."""
+    return Said(np.full(count, HOLD, dtype=np.int8), np.ones(count, dtype=np.float32))

@@ -39,6 +39,7 @@ T = TypeVar("T")
 _DAY_MS: Final = 86_400_000
 _FIRST_DAY: Final = 20_000
 _NONE: Final = Decimal(0)
+_ONE: Final = Decimal(1)
 _ANY: Final = 10**9
 
 _USUAL_LEVELS: Final = ("100", "30000", "1.5")
@@ -56,6 +57,17 @@ class World:
 
     plan: Plan
     series: tuple[Series, ...]
+
+
+ALL_IN = Plan(
+    initial_cash=Decimal(10_000),
+    gate=Gate(0.0),
+    terms=Terms(Decimal(2), Decimal(3), _NONE),
+    sizing=SizingRule(cash_fraction=_ONE),
+    limits=LimitRules(_NONE, _NONE, _NONE, _NONE, _NONE, 0, 0, 0, 0, _NONE),
+    protection=ProtectionRule(),
+)
+"""Long with all the cash, and nothing in the way."""
 
 
 def _mostly(random: Random, usual: Sequence[T], rare: Sequence[T], rarity: float = 0.25) -> T:
@@ -78,7 +90,7 @@ def make_world(random: Random, bars: tuple[int, int] = (90, 270)) -> World:
     interval = random.choice(_INTERVALS)
     cash = Decimal(_mostly(random, ("10000", "250000.12345678"), _CASH))
     count = _mostly(random, (1,), (2, 3), 0.4)
-    plan = _press(random, make_plan(random, interval, cash))
+    plan = _press(random, make_plan(random, interval, cash), interval)
     length = random.randint(*bars) // count
     return World(plan, tuple(_make_series(random, plan, interval, f"S{place}USDT", length) for place in range(count)))
 
@@ -115,17 +127,27 @@ def make_plan(random: Random, interval: Interval, cash: Decimal) -> Plan:
     )
 
 
-def _press(random: Random, plan: Plan) -> Plan:
+def _press(random: Random, plan: Plan, interval: Interval) -> Plan:
     """At times, settings that bring about together what they seldom do one by one."""
-    what = _mostly(random, ("nothing",), ("short", "crowd", "little"), 0.25)
+    what = _mostly(random, ("nothing",), ("short", "crowd", "little", "dust", "dust", "free"), 0.35)
+    terms, limits = plan.terms, plan.limits
     if what == "short":
-        return replace(plan, terms=replace(plan.terms, allow_short=True), protection=ProtectionRule())
+        return replace(plan, terms=replace(terms, allow_short=True), protection=ProtectionRule())
     if what == "crowd":
-        return replace(plan, limits=replace(plan.limits, max_gross_exposure=Decimal("0.1")))
+        return replace(plan, limits=replace(limits, max_gross_exposure=Decimal("0.1")))
     if what == "little":
-        rule = SizingRule(cash_fraction=Decimal(1))
-        limits = replace(plan.limits, max_symbol_exposure=Decimal("0.000001"))
-        return replace(plan, initial_cash=Decimal("0.00054321"), sizing=rule, limits=limits)
+        limits = replace(limits, max_symbol_exposure=Decimal("0.000001"))
+        return replace(plan, initial_cash=Decimal("0.00054321"), sizing=SizingRule(cash_fraction=_ONE), limits=limits)
+    if what == "dust":
+        terms = replace(terms, volume_share=Decimal("0.1"), fee_bps=Decimal(2))
+        protection = replace(plan.protection, target_atr_multiple=Decimal("0.5"))
+        limits = LimitRules(max_daily_loss=_NONE, max_volume_share=_NONE, price_band_percent=_NONE)
+        return replace(plan, terms=terms, sizing=SizingRule(), limits=limits, protection=protection, latency_bars=0)
+    if what == "free":
+        terms = replace(terms, fee_bps=_NONE, slippage_bps=_NONE)
+        minutes = 5 * interval.milliseconds // 60_000
+        limits = LimitRules(max_volume_share=_NONE, cooldown_losses=1, cooldown_minutes=minutes)
+        return replace(plan, terms=terms, sizing=SizingRule(), limits=limits, protection=ProtectionRule())
     return plan
 
 
@@ -176,7 +198,9 @@ def _make_instrument(random: Random, symbol: str, level: int, plan: Plan) -> Ins
     most = min(cash * UNITS // level, LARGEST)
     tick = max(1, _mostly(random, (level // 1_000_000, level // 3_000), (1, level // 70, level // 7, level * 5 // 4)))
     lot = max(1, _mostly(random, (most // 1_000_000, most // 777), (1, most // 9, most * 3 // 4 + 1)))
-    least = _mostly(random, (0, cash // 10_000), (spent // 3, spent * 97 // 100, spent * 99 // 100, cash), 0.3)
+    is_split = plan.terms.volume_share > 0 and plan.protection.target_atr_multiple > 0  # so that some is left as dust
+    above = (spent // 3, spent * 6 // 10, spent * 8 // 10, spent * 97 // 100, cash)
+    least = _mostly(random, (0, cash // 10_000), above[: 3 if is_split else 5], 0.7 if is_split else 0.2)
     return Instrument(symbol, symbol.removesuffix("USDT"), "USDT", from_units(tick), from_units(lot), from_units(least))
 
 

@@ -91,7 +91,7 @@ def compute_backtest(task: Task, history: Mapping[str, Bars], models: Path, on_p
         bars_per_second=task.data.bars / traded,
         calibration=_calibrate(series, speech),
     )
-    return BacktestResult(run, books, equity)
+    return BacktestResult(run, books, equity, measuring.recall(series, books, request.latency_bars))
 
 
 def _trade(task: Task, plan: Plan, series: Sequence[Series], on_progress: OnProgress) -> Books:

@@ -12,13 +12,14 @@ import numpy as np
 from app.domain.money import UNITS, multiply_divide, to_units
 from app.research.backtest.books import OUTCOMES, Books, BoolArray
 from app.research.backtest.plan import Plan, Series
-from app.research.backtest.result import BacktestResult, CalibrationBin, ClosedTrades, Curves, MonthlyReturn
+from app.research.backtest.result import BacktestResult, CalibrationBin, ClosedTrades, Curves, MonthlyReturn, Said
 from app.risk.curves import compute_daily_curve, compute_daily_returns, find_utc_days
 from app.risk.metrics import AccountHistory
 from ml.bars import FloatArray, IntegerArray
 from ml.labels import LabelArray
 
 _BINS: Final = 10
+_NOTHING: Final = -1
 _POINTS_PER_BUCKET: Final = 4
 """The first and the last of a bucket, its least and its greatest equity."""
 
@@ -112,6 +113,25 @@ def find_closed_trades(books: Books) -> ClosedTrades:
         net_returns=net_returns,
         bars_held=books.bars[left] - books.bars[entered],
     )
+
+
+def recall(series: Sequence[Series], books: Books, latency_bars: int) -> Said:
+    """What was said that each cycle traded on: after its bar, or so many bars before it.
+
+    Args:
+        series: The markets, with what was said of them.
+        books: The run, with or without its warm-up.
+        latency_bars: How many bars late a signal was traded.
+    """
+    signals = np.full(len(books), _NOTHING, dtype=np.int8)
+    confidences = np.zeros(len(books), dtype=np.float32)
+    for place, one in enumerate(series):
+        said_at = books.bars - latency_bars
+        spoken = (books.series == place) & (said_at >= 0)
+        spoken[spoken] = one.signals.speakers[said_at[spoken]] >= 0
+        signals[spoken] = one.signals.signals[said_at[spoken]]
+        confidences[spoken] = one.signals.confidences[said_at[spoken]]
+    return Said(signals, confidences)
 
 
 def compute_curves(result: BacktestResult) -> Curves:

@@ -19,16 +19,19 @@ from numba.extending import overload, register_jitable
 
 from app.broker import fill_rules, order_rules
 from app.domain import money, portfolio
+from app.research.backtest.arrays import nearest_units
 from app.risk import limit_rules, protection, sizing
 
 Function = TypeVar("Function", bound=Callable[..., object])
 
 _LARGEST_PRODUCT = 2.0**112
 _LARGEST_RESULT = 2.0**62
+_LARGEST_AMOUNT = 2**62
 _FAR_APART = 2.0**-50
 """Products that differ by a larger share of their sum differ by more than rounding."""
 
 _RULES: tuple[Callable[..., object], ...] = (
+    nearest_units,
     portfolio.worth,
     fill_rules.slippage_ratio,
     fill_rules.buy_price,
@@ -53,7 +56,7 @@ _RULES: tuple[Callable[..., object], ...] = (
     order_rules.short_collateral,
     order_rules.liquidation_price,
     order_rules.cover_cap,
-    order_rules.judge_candle,
+    order_rules.fill_rank,
     limit_rules.loss_ppm,
     limit_rules.distance_ppm,
     limit_rules.least_cost,
@@ -69,6 +72,16 @@ _RULES: tuple[Callable[..., object], ...] = (
 )
 
 
+@register_jitable
+def _subtract_products(first: np.int64, second: np.int64, third: np.int64, fourth: np.int64) -> np.int64:
+    """`first` times `second` less `third` times `fourth`, where that fits, whether or not the products do.
+
+    Without signs, as only then a number that is too large begins again at zero: LLVM takes it that one with a sign is
+    never too large, and compares the products in place of their difference.
+    """
+    return np.int64(np.uint64(first) * np.uint64(second) - np.uint64(third) * np.uint64(fourth))
+
+
 @overload(money.multiply_divide)
 def _multiply_divide(first: int, second: int, divisor: int) -> Callable[[int, int, int], np.int64]:  # noqa: ARG001 - numba asks for the same names
     def compiled(first: int, second: int, divisor: int) -> np.int64:
@@ -79,7 +92,7 @@ def _multiply_divide(first: int, second: int, divisor: int) -> Callable[[int, in
             raise OverflowError("an amount is beyond 64 bits")
         # The guess is off by no more than rounding; the rest, computed modulo 2**64, fits and says by how much.
         quotient = np.int64(guess)
-        rest = one * other - quotient * by
+        rest = _subtract_products(one, other, quotient, by)
         if 0 <= rest < by:
             return quotient
         if -by <= rest < 0:
@@ -99,9 +112,17 @@ def _is_product_greater(first: int, second: int, third: int, fourth: int) -> Cal
             return left > right
         if size >= _LARGEST_PRODUCT:
             raise OverflowError("an amount is beyond 64 bits")
-        return np.int64(first) * np.int64(second) - np.int64(third) * np.int64(fourth) > 0
+        return _subtract_products(np.int64(first), np.int64(second), np.int64(third), np.int64(fourth)) > 0
 
     return compiled
+
+
+@register_jitable
+def within_bounds(amount: int) -> int:
+    """A sum of two amounts, each of which is within 62 bits, if it is, too; raises OverflowError where it is not."""
+    if not -_LARGEST_AMOUNT < amount < _LARGEST_AMOUNT:
+        raise OverflowError("an amount is beyond 64 bits")
+    return amount
 
 
 register_jitable(money.multiply_divide_up)
@@ -112,6 +133,16 @@ for rule in _RULES:
 def compiled(function: Function) -> Function:
     """Compile a function at its first call; what comes of that is kept for later processes where they can have it."""
     return cast("Function", numba.njit(cache=_IS_KEPT, nogil=True)(function))
+
+
+def inner(function: Function) -> Function:
+    """Compile a function as a part of those that call it."""
+    return cast("Function", numba.njit(nogil=True)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Write a function's code into those that call it: of what takes arrays and runs for each bar."""
+    return cast("Function", numba.njit(nogil=True, inline="always")(function))
 
 
 def _choose_cache() -> bool:

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+import numpy as np
+import numpy.typing as npt
+
 from app.domain.candle import Interval
 from app.domain.instrument import Instrument
 from app.domain.record import digest
-from app.research.backtest.books import Books, BoolArray
+from app.research.backtest.books import Books, BoolArray, CodeArray
 from app.research.backtest.request import BacktestRequest
 from app.risk.metrics import Performance
 from app.risk.significance import Significance
@@ -157,6 +160,19 @@ class BacktestRun:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Said:
+    """What the strategy said that each cycle traded on; of shape (n_cycles,).
+
+    Attributes:
+        signals: A class of `ml.labels`; -1 where nothing was said.
+        confidences: How sure it was, 0 to 1, to seven digits; 1 of a rule, 0 where nothing was said.
+    """
+
+    signals: CodeArray
+    confidences: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class BacktestResult:
     """A run with its books.
 
@@ -164,11 +180,13 @@ class BacktestResult:
         run: Everything small.
         books: Every cycle and every fill.
         benchmark_equity: What buy-and-hold was worth at each cycle, 1e-8 quote units, shape (n_cycles,).
+        said: What the strategy said.
     """
 
     run: BacktestRun
     books: Books
     benchmark_equity: IntegerArray
+    said: Said
 
 
 @dataclass(frozen=True, slots=True, eq=False)

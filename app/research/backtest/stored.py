@@ -14,7 +14,7 @@ import numpy as np
 from app.domain.record import canonical, from_plain, to_plain
 from app.errors import StorageError
 from app.research.backtest.books import Books, Fills
-from app.research.backtest.result import BacktestResult, BacktestRun
+from app.research.backtest.result import BacktestResult, BacktestRun, Said
 from ml.bars import IntegerArray
 
 _QUICKLY = 1
@@ -40,7 +40,7 @@ def read_run(document: str) -> BacktestRun:
     return replace(run, outcomes=outcomes)
 
 
-def pack_books(books: Books, benchmark_equity: IntegerArray) -> bytes:
+def pack_books(books: Books, benchmark_equity: IntegerArray, said: Said) -> bytes:
     """The arrays of a result as the bytes of a compressed `npz` file.
 
     Whole numbers are kept as the differences from one to the next, which are small or the same and take a third of the
@@ -48,23 +48,25 @@ def pack_books(books: Books, benchmark_equity: IntegerArray) -> bytes:
     """
     arrays: dict[str, Any] = {name: getattr(books, name) for name in _CYCLES} | {_BENCHMARK: benchmark_equity}
     arrays |= {f"fills/{one.name}": getattr(books.fills, one.name) for one in fields(Fills)}
+    arrays |= {f"said/{one.name}": getattr(said, one.name) for one in fields(Said)}
     arrays = {name: _differ(values) for name, values in arrays.items()} | {_HALTED: np.array(books.halted_cycle)}
     file = io.BytesIO()
     np.savez(file, **arrays)
     return zlib.compress(file.getbuffer(), _QUICKLY)
 
 
-def unpack_books(packed: bytes) -> tuple[Books, IntegerArray]:
+def unpack_books(packed: bytes) -> tuple[Books, IntegerArray, Said]:
     """The arrays of `pack_books`; raises StorageError `backtest_unreadable` where they are none."""
     try:
         with np.load(io.BytesIO(zlib.decompress(packed)), allow_pickle=False) as stored:
             arrays: dict[str, Any] = {name: _restore(stored[name]) for name in stored.files if name != _HALTED}
             halted = int(stored[_HALTED])
         fills = Fills(**{one.name: arrays[f"fills/{one.name}"] for one in fields(Fills)})
+        said = Said(**{one.name: arrays[f"said/{one.name}"] for one in fields(Said)})
         books = Books(**{name: arrays[name] for name in _CYCLES}, fills=fills, halted_cycle=halted)
     except (zlib.error, zipfile.BadZipFile, EOFError, OSError, LookupError, TypeError, ValueError) as error:
         raise _unreadable() from error
-    return books, arrays[_BENCHMARK]
+    return books, arrays[_BENCHMARK], said
 
 
 def read_result(document: str, arrays: bytes) -> BacktestResult:

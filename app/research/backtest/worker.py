@@ -32,7 +32,7 @@ def main(folder: Path, models: Path) -> int:
     except ServiceError as error:
         say({"error": {"kind": type(error).__name__, "code": error.code, "message": error.message}})
         return 3
-    (folder / BOOKS_FILE).write_bytes(pack_books(result.books, result.benchmark_equity))
+    (folder / BOOKS_FILE).write_bytes(pack_books(result.books, result.benchmark_equity, result.said))
     (folder / RUN_FILE).write_text(write_run(result.run))
     say({"done": True})
     return 0

@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from datetime import timedelta
 
 from app.domain.candle import Interval
 from app.domain.money import UNITS
@@ -149,9 +150,8 @@ def test_comparison_has_a_row_and_a_curve_for_each_run() -> None:
 
 def test_comparison_of_different_candles_warns() -> None:
     first, _ = make_result(500, 25)
-    (series,) = first.run.data.series
-    data = replace(first.run.data, series=(replace(series, candle_hash="cd" * 32),))
-    other = replace(first, run=replace(first.run, data=data, code_version="x"))
+    request = replace(first.run.request, until=first.run.request.until + timedelta(days=1))
+    other = replace(first, run=replace(first.run, request=request, code_version="x"))
     words = ReadPage(render_comparison([first, other])).words
 
     assert "The runs are on different candles; their returns are not of the same markets or times." in words

@@ -89,6 +89,28 @@ def test_monthly_returns_multiply_to_the_total() -> None:
     assert [one.benchmark for one in found] == [0.0, 0.0, 0.0]
 
 
+@pytest.mark.parametrize(
+    ("latency", "signals", "confidences"),
+    [(0, [1, -1, 2, 0], [0.5, 0.0, 0.625, 0.75]), (1, [-1, 1, -1, 2], [0.0, 0.5, 0.0, 0.625])],
+)
+def test_what_was_said_is_told_of_the_cycle_that_traded_on_it(
+    latency: int, signals: list[int], confidences: list[float]
+) -> None:
+    said = SignalArrays(
+        signals=np.array([1, 2, 2, 0, 2], dtype=np.int8),
+        confidences=np.array([0.5, 0.5, 0.625, 0.75, 0.5]),
+        expected_returns=np.zeros(5),
+        speakers=np.array([0, -1, 0, 0, 0]),
+        sources=(SignalSource("rule"),),
+    )
+    bars = Bars(np.arange(5) * 3_600_000, *(np.ones(5) for _ in range(5)))
+    instrument = Instrument("BTCUSDT", "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), Decimal(5))
+    series = [Series("BTCUSDT", Interval.H1, instrument, bars, said)]
+    found = measuring.recall(series, make_books(["10000"] * 4), latency)
+    assert found.signals.tolist() == signals
+    assert found.confidences.tolist() == confidences
+
+
 def test_outcomes_are_counted_by_their_codes() -> None:
     assert measuring.count_outcomes(make_books(["1"] * 6, LONG)) == {"hold_signal": 4, "filled": 2}
 

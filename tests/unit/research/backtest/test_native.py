@@ -1,0 +1,76 @@
+"""Compiled arithmetic is exact, or says that it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numba
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from app.domain import money
+from app.research.backtest import native  # noqa: F401 - what is compiled here asks it how
+
+LARGEST = 2**63 - 1
+amounts = st.integers(-LARGEST, LARGEST) | st.integers(-(10**17), 10**17) | st.integers(-1_000, 1_000)
+divisors = st.integers(1, 2**62) | st.integers(1, 10**9)
+
+
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    found: Callable[..., Any] = numba.njit(function)
+    return found
+
+
+@compiled
+def multiply_divide(first: int, second: int, divisor: int) -> int:
+    return money.multiply_divide(first, second, divisor)
+
+
+@compiled
+def multiply_divide_up(first: int, second: int, divisor: int) -> int:
+    return money.multiply_divide_up(first, second, divisor)
+
+
+@compiled
+def is_product_greater(first: int, second: int, third: int, fourth: int) -> bool:
+    return money.is_product_greater(first, second, third, fourth)
+
+
+def or_overflow(function: Callable[..., Any], *arguments: int) -> Any:
+    try:
+        return function(*arguments)
+    except OverflowError:
+        return None
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(first=amounts, second=amounts, divisor=divisors)
+@example(first=2**56 - 1, second=2**56 - 1, divisor=2**62)
+@example(first=-(2**56) + 1, second=2**56 - 1, divisor=2**62 - 1)
+def test_multiply_divide_compiled_is_exact_or_overflows(first: int, second: int, divisor: int) -> None:
+    exact, exact_up = first * second // divisor, -(-first * second // divisor)
+    assert or_overflow(multiply_divide, first, second, divisor) in (exact, None)
+    assert or_overflow(multiply_divide_up, first, second, divisor) in (exact_up, None)
+    if abs(first * second) < 2**111 and abs(exact) < 2**61:
+        assert multiply_divide(first, second, divisor) == exact
+        assert multiply_divide_up(first, second, divisor) == exact_up
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(first=amounts, second=amounts, third=amounts, fourth=amounts)
+def test_is_product_greater_compiled_is_exact_or_overflows(first: int, second: int, third: int, fourth: int) -> None:
+    exact = first * second > third * fourth
+    assert or_overflow(is_product_greater, first, second, third, fourth) in (exact, None)
+    if abs(first * second) + abs(third * fourth) < 2**111:
+        assert is_product_greater(first, second, third, fourth) == exact
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(first=amounts, second=st.integers(1, 10**9), by=st.integers(1, 10**9), off=st.integers(-1, 1))
+def test_is_product_greater_compiled_of_nearly_equal_products_is_exact(
+    first: int, second: int, by: int, off: int
+) -> None:
+    third, fourth = first // by + off, second * by
+    exact = first * second > third * fourth
+    assert or_overflow(is_product_greater, first, second, third, fourth) in (exact, None)
