@@ -127,13 +127,13 @@ def _judge(agent: DecisionMakingAgent, bar: int) -> tuple[str, Signal]:
     return decision.reason_code, decision.action
 
 
-@settings(_PATIENT, max_examples=15)
+@settings(_PATIENT, max_examples=10)
 @given(random=_RANDOMS)
 def test_drivers_of_drawn_worlds_agree(random: Random) -> None:
     assert_drivers_agree(make_world(random, bars=(70, 150)))
 
 
-@settings(_PATIENT, max_examples=35)
+@settings(_PATIENT, max_examples=50)
 @given(seed=_SEEDS)
 def test_drivers_of_worlds_by_number_agree(seed: int) -> None:
     assert_drivers_agree(make_world(Random(seed)))
