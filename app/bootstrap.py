@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -41,6 +42,7 @@ from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
+from app.research.parity.keeper import ParityKeeper
 from app.research.performance import PerformanceKeeper
 from app.research.reasons import ReasonFinder
 from app.research.replay import Replayer
@@ -107,6 +109,7 @@ class Service:
         self.strategy = ForestStrategy()
         self.replayer = Replayer(self.database, settings.model_path, read_rules, __version__)
         self.reasons = ReasonFinder(self.database, self.ledger, self.replayer)
+        self.parity = ParityKeeper(self.database, self.replayer, clock)
         self._new_id = new_id
         self._job_runner = JobRunner(self.jobs)
         self._keeping: list[asyncio.Task[None]] = []
@@ -211,6 +214,10 @@ class Service:
             return {"run_id": run.id, "total_return": run.performance.total_return, "sharpe": run.performance.sharpe}
 
         return await self._job_runner.start("backtest", work, key)
+
+    async def start_parity(self, wanted: Selection, key: IdempotencyKey | None = None) -> tuple[Job, bool]:
+        """Queue a comparison of life with the backtest; True when the job is that of an earlier call with `key`."""
+        return await self._job_runner.start("parity", partial(self.parity.summarize, wanted), key)
 
     async def cancel_job(self, job_id: str) -> Job:
         """End a job before its time; raises as `JobRunner.cancel`."""

@@ -221,7 +221,13 @@ def read_rules(document: Mapping[str, Any]) -> Rules:
         raise ConflictError(
             f"This version cannot read the settings that the cycle ran with ({fields}).", code="settings_unreadable"
         ) from error
-    return Rules(make_gate(settings), make_terms(settings), make_risk(settings))
+    return Rules(
+        make_gate(settings),
+        make_terms(settings),
+        make_sizing(settings),
+        make_limits(settings),
+        make_protection(settings),
+    )
 
 
 def make_backtest_request(

@@ -1,4 +1,4 @@
-"""How verifications, replays and the reasons behind trades look in a terminal."""
+"""How verifications, replays, parity and the reasons behind trades look in a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from decimal import Decimal
 from rich.console import Console
 from rich.table import Table
 
-from app.api import records
+from app.api import parity, records
+from app.research.parity.report import Cause, ParityReport, TradeParity
 from app.research.reasons import GateArithmetic, PriceArithmetic, TradeReason
 from app.research.replay import NotReplayed, Replay
 from app.storage.verification import Verification
@@ -65,6 +66,26 @@ def print_replays(equal: int, other: Sequence[Replay | NotReplayed], *, as_json:
         _plain(f"{len(of_code):,} were not replayed [{code}], such as {of_code[0].cycle_id}: {of_code[0].reason}")
 
 
+def print_parity(report: ParityReport, *, as_json: bool) -> None:
+    """Whether the backtest confirms life: the totals, each trade, and what differs."""
+    if as_json:
+        sys.stdout.write(parity.Parity.model_validate(report).model_dump_json(indent=1) + "\n")
+        return
+    for line in _parity_totals(report):
+        _plain(line)
+    if report.rows:
+        table = Table("time", "symbol", "side", "live", "backtest", "equal or why not", "at next open", "bps")
+        for row in report.rows:
+            table.add_row(*_parity_cells(row))
+        _console().print(table)
+    other = [one for one in report.differences if one.cause is not Cause.PERSON_ACTED]
+    for one in other[:_SHOWN]:
+        at = f"{one.at:%Y-%m-%d %H:%M:%SZ}" if one.at else "at an unknown time"
+        _plain(f"{one.cause}: {at} {one.symbol or ''} cycle {one.cycle_id}: {one.what}")
+    if len(other) > _SHOWN:
+        _plain(f"and {len(other) - _SHOWN:,} more, which --json lists")
+
+
 def print_reason(found: TradeReason, *, as_json: bool) -> None:
     """Why a trade was made."""
     if as_json:
@@ -77,6 +98,40 @@ def print_reason(found: TradeReason, *, as_json: bool) -> None:
         console.print(f"\n{heading}", markup=False, highlight=False, style="cyan")
         for line in lines:
             console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _parity_totals(report: ParityReport) -> Iterator[str]:
+    named = ", ".join(f"{count:,} {cause}" for cause, count in report.causes.items())
+    yield (
+        f"{report.equal:,} of {report.trades:,} trades equal with the live quotes"
+        f"{f' ({named})' if named else ''}; {report.cycles:,} cycles of {len(report.runs):,} runs were run again."
+    )
+    other = report.next_open
+    if other.mean_bps is not None and other.largest_bps is not None:
+        yield (
+            f"Filled at the next open instead: {other.matched:,} of them too, {other.only_live:,} only in life, "
+            f"{other.only_backtest:,} only there ({other.without_cycle:,} on candles without a cycle); life paid "
+            f"{other.mean_bps:+.2f} bps a trade, {other.largest_bps:+.2f} at most."
+        )
+    for one in report.stretches:
+        yield (
+            f"  {one.run} {one.since:%Y-%m-%d %H:%M} to {one.until:%Y-%m-%d %H:%M} ({one.start}): equity "
+            f"{_number(one.equity_live)} in life, {_number(one.equity_next_open)} at the next open"
+        )
+    if not report.is_explained:
+        yield f"{report.unexplained:,} differences are unexplained: the books or the code changed since."
+
+
+def _parity_cells(row: TradeParity) -> Iterator[str]:
+    told = row.live or row.backtest
+    yield f"{row.at:%Y-%m-%d %H:%M:%S}"
+    yield row.symbol
+    yield told.side.value if told else ""
+    for facts in (row.live, row.backtest):
+        yield f"{_number(facts.quantity)} at {_number(facts.price)}" if facts else "-"
+    yield row.cause.value if row.cause else "equal"
+    yield _number(row.next_open_price) if row.next_open_price is not None else "-"
+    yield f"{row.difference_bps:+.2f}" if row.difference_bps is not None else "-"
 
 
 def _sections(found: TradeReason) -> Iterator[tuple[str, list[str]]]:

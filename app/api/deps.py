@@ -18,7 +18,7 @@ from app.domain.cycle import CycleReport, MarketView
 from app.domain.events import Event, EventFilter
 from app.domain.job import Job
 from app.domain.model import Model
-from app.domain.ports import Clock, IdempotencyKey, Ledger, Page
+from app.domain.ports import Clock, IdempotencyKey, Ledger, Page, Selection
 from app.domain.signal import Prediction
 from app.domain.standing import RunKey
 from app.engine.portfolio_desk import PortfolioDesk
@@ -26,6 +26,7 @@ from app.errors import ServiceError
 from app.observability.metrics import Metrics
 from app.research.backtest.keeper import BacktestKeeper
 from app.research.backtest.request import BacktestRequest
+from app.research.parity.report import ParityReport
 from app.research.performance import PerformanceReport
 from app.research.reasons import TradeReason
 from app.research.replay import Replay
@@ -99,6 +100,14 @@ class Performance(Protocol):
 
     async def measure(self, run_id: str | None) -> PerformanceReport:
         """How a run did, by default the newest; raises `NotFoundError` (`run_not_found`)."""
+        ...
+
+
+class Parity(Protocol):
+    """Life held against the backtest."""
+
+    async def latest(self) -> ParityReport:
+        """The newest report; raises `NotFoundError` (`parity_not_found`)."""
         ...
 
 
@@ -185,6 +194,11 @@ class Service(Protocol):
         ...
 
     @property
+    def parity(self) -> Parity:
+        """Life held against the backtest."""
+        ...
+
+    @property
     def event_log(self) -> EventLog:
         """What happened."""
         ...
@@ -212,6 +226,10 @@ class Service(Protocol):
 
     async def start_training(self, key: IdempotencyKey | None) -> tuple[Job, bool]:
         """Queue a training; True when the job is that of an earlier call with the same key."""
+        ...
+
+    async def start_parity(self, wanted: Selection, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        """Queue a comparison; True when the job is that of an earlier call with the same key."""
         ...
 
     async def start_backtest(self, request: BacktestRequest, key: IdempotencyKey | None) -> tuple[Job, bool]:

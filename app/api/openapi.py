@@ -20,6 +20,7 @@ TAGS = [
         "name": "portfolio",
         "description": "The account: what it holds, how it did, its orders and fills, and orders of your own.",
     },
+    {"name": "parity", "description": "Life held against the backtest, trade by trade."},
     {"name": "events", "description": "What happened, as a list and as a live stream."},
     {"name": "model", "description": "The model's card, track record, predictions and training."},
     {"name": "backtest", "description": "Strategies on past candles, by the rules of the live service."},

@@ -31,6 +31,9 @@ from app.domain.record import find_difference
 from app.engine.memory_ledger import MemoryLedger
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import ConflictError, NotFoundError, ServiceError
+from app.risk.limits import LimitRules
+from app.risk.protection import ProtectionRule
+from app.risk.sizing import SizingRule
 from app.storage.archive import Archive, Link, count_cycles, find_settings
 from app.storage.database import Database
 from app.storage.ledger import find_cycle
@@ -51,7 +54,14 @@ class Rules:
 
     gate: Gate
     terms: Terms
-    risk: RiskAgent
+    sizing: SizingRule
+    limits: LimitRules
+    protection: ProtectionRule
+
+    @property
+    def risk(self) -> RiskAgent:
+        """The seat that sizes entries and holds them to the limits."""
+        return RiskAgent(self.sizing, self.limits, self.protection, allow_short=self.terms.allow_short)
 
 
 ReadRules = Callable[[Mapping[str, Any]], Rules]
@@ -95,6 +105,12 @@ class RecordedCycle:
     candles: tuple[Candle, ...]
     settings: dict[str, Any] | None
 
+    @property
+    def model(self) -> tuple[str, str]:
+        """The name and the hash of the model that decided it."""
+        decision = self.report.decision
+        return decision.model_id if decision else "", self.inputs.circumstances.model_sha256
+
 
 class Replayer:
     """Replays cycles of a database.
@@ -132,7 +148,7 @@ class Replayer:
             archive = Archive()
             link = archive.find(connection, cycle_id)
             if link is not None:
-                return _read(connection, archive, link, {})
+                return read_cycle(connection, archive, link, {})
             if find_cycle(connection, cycle_id) is None:
                 return None
             raise ConflictError(
@@ -160,7 +176,7 @@ class Replayer:
         def load(connection: Connection) -> list[tuple[int, str, RecordedCycle | ServiceError]]:
             links = archive.load_cycles(connection, wanted, after, last, _CHUNK)
             return [
-                (link.number, str(link.cycle_id), _attempt(lambda: _read(connection, archive, link, settings)))  # noqa: B023 - called at once
+                (link.number, str(link.cycle_id), _attempt(lambda: read_cycle(connection, archive, link, settings)))  # noqa: B023 - called at once
                 for link in links
             ]
 
@@ -227,8 +243,7 @@ class Replayer:
 
     async def load_model(self, recorded: RecordedCycle) -> Bundle:
         """The model that decided a cycle; raises ConflictError `model_missing`."""
-        decision, sha256 = recorded.report.decision, recorded.inputs.circumstances.model_sha256
-        name = decision.model_id if decision else ""
+        name, sha256 = recorded.model
         try:
             bundle = await asyncio.to_thread(load_bundle, self._models / name)
         except BundleError as error:
@@ -272,10 +287,21 @@ class _WatchedLedger(MemoryLedger):
         return await super().record_cycle(draft, settle, clock, key)
 
 
-def _read(
+def read_cycle(
     connection: Connection, archive: Archive, link: Link, settings: dict[str, dict[str, Any] | None]
 ) -> RecordedCycle:
-    """A recorded cycle with what its record names; `settings` are those that were read before, by their digest."""
+    """A recorded cycle with what its record names.
+
+    Args:
+        connection: A connection to the books.
+        archive: What reads its candles.
+        link: Its record.
+        settings: Those that were read before, by their digest; more are added.
+
+    Raises:
+        ConflictError: `cycle_refused`, nothing was decided; `record_damaged`.
+        StorageError: `record_incomplete`, a candle is missing or not what it was.
+    """
     report = link.report
     if report is None:
         raise ConflictError(f"The cycle cannot be read: {link.trouble or 'it is missing'}.", code="record_damaged")

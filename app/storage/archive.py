@@ -6,6 +6,7 @@ import zlib
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import BindParameter, Connection, LargeBinary, bindparam, func, select, type_coerce
@@ -133,6 +134,24 @@ def count_cycles(connection: Connection, wanted: Selection) -> tuple[int, int]:
     statement = narrow(of_cycles, wanted, cycles.c.account_id, cycles.c.symbol, cycles.c.finished_at)
     count, newest = connection.execute(statement).one()
     return count, newest or 0
+
+
+def measure_chain(connection: Connection, account_id: int, since: datetime | None) -> tuple[int, int, int]:
+    """A part of an account's chain: the first record's number, the last one's, and how many there are.
+
+    It begins with the first cycle that ended at `since` or later; without one there is nothing, (0, 0, 0).
+    """
+    first = select(func.min(records.c.number)).join_from(records, cycles, cycles.c.id == records.c.cycle_id)
+    first = first.where(records.c.account_id == account_id)
+    if since is not None:
+        first = first.where(cycles.c.finished_at >= since)
+    start = connection.execute(first).scalar()
+    if start is None:
+        return 0, 0, 0
+    counted: list[ColumnElement[Any]] = [func.max(records.c.number), func.count()]
+    part = select(*counted).where(records.c.account_id == account_id, records.c.number >= start)
+    last, count = connection.execute(part).one()
+    return start, last, count
 
 
 def find_settings(connection: Connection, name: str) -> dict[str, Any] | None:

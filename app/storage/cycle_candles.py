@@ -132,6 +132,16 @@ def load_candles(
     return CandleReader().read(connection, source, symbol, interval, reference)
 
 
+def load_newest(
+    connection: Connection, source: str, symbol: str, interval: Interval, first: datetime, last: datetime
+) -> list[Candle]:
+    """The kept candles that opened from `first` to `last`, oldest first, each as it was restated last."""
+    span = {"first": _milliseconds(first), "last": _milliseconds(last)}
+    rows = connection.execute(_SELECT_CANDLES, {**_key(_series(source, symbol, interval)), **span})
+    newest = {opened: values for opened, _, *values in sorted(rows)}
+    return [Candle(_moment(opened), _moment(closed), *values) for opened, (closed, *values) in newest.items()]
+
+
 def find_altered(connection: Connection) -> Iterator[tuple[int, str | None]]:
     """Each kept candle: how many there were so far, and in words which one is not what its digest says, None if it is.
 

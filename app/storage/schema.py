@@ -12,7 +12,7 @@ from sqlalchemy import Connection, inspect, text
 
 from app.errors import ConfigurationError
 
-HEAD_REVISION = "0008"
+HEAD_REVISION = "0010"
 """The newest revision in `migrations/versions`; a test keeps the two equal."""
 
 MIGRATIONS = Path(__file__).parent / "migrations"

@@ -176,6 +176,18 @@ def find_snapshot(connection: Connection, account: Account) -> Snapshot | None:
     return None if row is None else snapshot_from_row(row)
 
 
+def find_equity(connection: Connection, account: Account, at: datetime) -> Decimal:
+    """What `account` was worth after its newest booking at `at` or before; its cash before there was one."""
+    statement = (
+        select(snapshots.c.equity)
+        .where(snapshots.c.account_id == account.id, snapshots.c.taken_at <= at)
+        .order_by(snapshots.c.number.desc())
+        .limit(1)
+    )
+    found: Decimal | None = connection.execute(statement).scalar()
+    return account.run.initial_cash if found is None else found
+
+
 def find_halt(connection: Connection, key: RunKey) -> Halt | None:
     """Why the runs of `key` are halted, None where they are not."""
     row = connection.execute(_SELECT_HALT, _of(key)).first()

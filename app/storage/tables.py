@@ -357,6 +357,16 @@ backtest_trials = Table(
     sqlite_autoincrement=True,
 )
 
+# The newest comparison of life with the backtest, as a document; an older one goes when it comes.
+parity_reports = Table(
+    "parity_reports",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("document", PackedText, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 APPEND_ONLY = (
     "backtest_trials",
     "accounts",

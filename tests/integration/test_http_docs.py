@@ -61,6 +61,8 @@ OPERATIONS = {
     "get_cycle": ("get", "/trading/cycles/{cycle_id}"),
     "replay_cycle": ("get", "/trading/cycles/{cycle_id}/replay"),
     "explain_trade": ("get", "/trading/trades/{trade_id}/why"),
+    "get_parity": ("get", "/parity/latest"),
+    "run_parity": ("post", "/parity/run"),
     "get_latest_market": ("get", "/trading/market/latest"),
     "get_portfolio": ("get", "/portfolio/summary"),
     "list_positions": ("get", "/portfolio/positions"),

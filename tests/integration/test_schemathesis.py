@@ -77,4 +77,4 @@ def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> 
         )
 
     assert result.returncode == 0, "\n".join(line[:500] for line in (result.stdout + result.stderr).splitlines())
-    assert "46 selected / 47 total" in result.stdout
+    assert "48 selected / 49 total" in result.stdout

@@ -36,7 +36,7 @@ from app.domain.model import Model, ModelState
 from app.domain.money import UNITS
 from app.domain.order import Check, Origin, Side
 from app.domain.outcome import ScoredDecision
-from app.domain.ports import IdempotencyKey, Page
+from app.domain.ports import IdempotencyKey, Page, Selection
 from app.domain.signal import Edge, Prediction, Signal
 from app.domain.standing import RunKey, Standing
 from app.engine.portfolio_desk import PortfolioDesk
@@ -45,6 +45,7 @@ from app.observability.metrics import Metrics
 from app.research.backtest.keeper import BacktestKeeper
 from app.research.backtest.request import BacktestRequest
 from app.research.history import HistoryKeeper
+from app.research.parity.report import ParityReport
 from app.research.reasons import TradeReason
 from app.research.replay import Replay
 from app.research.track_record import TrackRecord, summarize
@@ -139,6 +140,14 @@ class FakeRecords:
 
 
 @dataclass
+class FakeParity:
+    """Life was never compared with the backtest."""
+
+    async def latest(self) -> ParityReport:
+        raise NotFoundError("Life was not compared with the backtest yet.", code="parity_not_found")
+
+
+@dataclass
 class FakeService:
     """A service that buys at every new candle, kept in memory.
 
@@ -185,6 +194,7 @@ class FakeService:
         self.event_log: EventLog = FakeEvents()
         self.replayer = self.reasons = FakeRecords(self.ledger)
         self.event_relay: EventRelay = FakeEvents()
+        self.parity = FakeParity()
 
     async def start(self) -> None:
         self.events.append("start")
@@ -243,6 +253,9 @@ class FakeService:
         interval = self.settings.default_interval
         snapshot = await self.market.fetch_snapshot(symbol, interval, BARS)
         return _view(snapshot), self.market.source, interval
+
+    async def start_parity(self, wanted: Selection, key: IdempotencyKey | None) -> tuple[Job, bool]:
+        raise NotImplementedError
 
     async def start_training(self, key: IdempotencyKey | None) -> tuple[Job, bool]:
         self._check()

@@ -113,13 +113,18 @@ def make_settings(folder: Path, url: str | None = None, **more: Any) -> Settings
 
 
 @asynccontextmanager
-async def recorded_service(folder: Path, url: str | None = None, **more: Any) -> AsyncIterator[Recorded]:
-    """A service with a stump of a model: it says BUY after a minute that rose, and SELL after one that fell."""
+async def recorded_service(
+    folder: Path, url: str | None = None, *, first_id: int = 1, **more: Any
+) -> AsyncIterator[Recorded]:
+    """A service with a stump of a model: it says BUY after a minute that rose, and SELL after one that fell.
+
+    On books that are there already, its bookings are numbered from `first_id` on.
+    """
     chosen = make_settings(folder, url, **more)
     rule = asdict(LabelRule(chosen.model_horizon_bars, chosen.model_threshold_percent))
     forest = {"class_weight": chosen.model_class_weight.value, "calibration": chosen.model_calibration.value}
     write_bundle(folder / "models", stump((0.7, 0.2, 0.1), (0.1, 0.2, 0.7)), label_rule=rule, forest=forest)
-    clock, numbers = TickingClock(), count(1)
+    clock, numbers = TickingClock(), count(first_id)
     service = build_service(chosen, clock, lambda: f"booking-{next(numbers)}")
     try:
         await service.start(train=False)

@@ -48,8 +48,8 @@ OUTCOMES = (
 
 FIRST_REFUSAL = OUTCOMES.index("insufficient_history")
 
-ORIGINS = ("signal", "protection", "liquidation")
-"""Who placed an order."""
+ORIGINS = ("signal", "protection", "liquidation", "person")
+"""Who placed an order; a person only in an account that a backtest goes on with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -26,7 +26,7 @@ from app.domain.cycle import BookedFill, Circumstances, CycleDraft, CycleReport,
 from app.domain.money import to_units
 from app.domain.order import Side
 from app.domain.portfolio import worth
-from app.domain.ports import Clock, IdempotencyKey, Settle
+from app.domain.ports import Clock, IdempotencyKey, Ledger, Settle
 from app.domain.standing import RunKey, Snapshot, Standing
 from app.engine.memory_ledger import MemoryLedger
 from app.engine.trading_engine import Seats, TradingEngine
@@ -53,7 +53,12 @@ _TELL_EVERY: Final = 10_000
 
 
 def run_engine(
-    plan: Plan, series: Sequence[Series], on_progress: OnProgress | None = None, *, every_cycle: bool = False
+    plan: Plan,
+    series: Sequence[Series],
+    on_progress: OnProgress | None = None,
+    *,
+    every_cycle: bool = False,
+    standing: Standing | None = None,
 ) -> Books:
     """Run a backtest by the live engine; its books equal those of `compiled.run_compiled`.
 
@@ -62,17 +67,34 @@ def run_engine(
         series: The markets, and what is said of them.
         on_progress: Hears how far it is.
         every_cycle: Have the engine run the cycles, too, that cannot change anything.
+        standing: Where an account stood that the backtest goes on with; a new one is opened without it.
 
     Raises:
         InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.to_unit_bars`.
     """
-    return asyncio.run(_Run(plan, write_script(plan, series), every_cycle=every_cycle).run(on_progress))
+    return asyncio.run(
+        _Run(plan, write_script(plan, series), every_cycle=every_cycle, standing=standing).run(on_progress)
+    )
+
+
+def seat_engine(
+    key: RunKey,
+    plan: Plan,
+    stage: Stage,
+    ledger: Ledger,
+    new_id: Callable[[], str],
+    circumstances: Callable[[], Circumstances],
+) -> TradingEngine:
+    """The live engine with its agents, on a stage instead of a market."""
+    risk = RiskAgent(plan.sizing, plan.limits, plan.protection, allow_short=plan.terms.allow_short)
+    seats = Seats(stage, DecisionMakingAgent(stage, plan.gate), ExecutionAgent(ledger, plan.terms, risk, stage))
+    return TradingEngine(key, seats, ledger, stage, new_id, circumstances)
 
 
 class _Run:
     """One backtest under way."""
 
-    def __init__(self, plan: Plan, script: Script, *, every_cycle: bool) -> None:
+    def __init__(self, plan: Plan, script: Script, *, every_cycle: bool, standing: Standing | None) -> None:
         self._plan = plan
         self._script = script
         self._every_cycle = every_cycle
@@ -80,10 +102,11 @@ class _Run:
         self._deepest_ppm = to_ppm(plan.limits.max_drawdown)
         self._stage = stage = Stage(plan, script)
         self._ledger = ledger = _Ledger(stage)
-        risk = RiskAgent(plan.sizing, plan.limits, plan.protection, allow_short=plan.terms.allow_short)
-        seats = Seats(stage, DecisionMakingAgent(stage, plan.gate), ExecutionAgent(ledger, plan.terms, risk, stage))
+        if standing is not None:
+            ledger.resume(standing)
         numbers = count()
-        self._engine = TradingEngine(_KEY, seats, ledger, stage, lambda: str(next(numbers)), self._circumstances)
+        key = _KEY if standing is None else standing.run.key
+        self._engine = seat_engine(key, plan, stage, ledger, lambda: str(next(numbers)), self._circumstances)
         self._outcomes: list[int] = []
         self._equity: list[int] = []
         self._held: list[bool] = []

@@ -90,6 +90,7 @@ class Stage:
         self._quote = 0
         self._bar = 0
         self._first_bar = 0
+        self._window_bars = plan.window_bars
         self._series = script.prepared.series[0]
         self.lookback_bars = plan.minimum_bars
 
@@ -136,7 +137,7 @@ class Stage:
             code = OUTCOMES[self._verdict]
             kind = NotReadyError if code in _NOT_READY else UpstreamError
             raise kind("The candles are not fit to trade on.", code=code)
-        first = max(self._first_bar, self._bar - self._plan.window_bars + 1)
+        first = max(self._first_bar, self._bar - self._window_bars + 1)
         candles = CandleWindow(self._candles, interval.duration, first, self._bar + 1)
         price, newest = from_units(self._quote), candles[-1]
         snapshot = MarketSnapshot(
