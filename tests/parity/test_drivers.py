@@ -186,7 +186,7 @@ def test_drivers_of_few_bars_agree(bars: int) -> None:
         assert len(books) <= (bars - 1) * len(world.series) if bars else len(books) == 0
 
 
-def test_worlds_reach_every_outcome_and_every_origin() -> None:
+def test_worlds_reach_every_outcome_and_every_origin_but_a_person() -> None:
     reached, origins, halts, uncountable = set[int](), set[int](), 0, 0
     for seed in TELLING_SEEDS:
         books = assert_drivers_agree(make_world(Random(seed)))
@@ -197,7 +197,7 @@ def test_worlds_reach_every_outcome_and_every_origin() -> None:
         origins |= set(books.fills.origin.tolist())
         halts += books.halted_cycle >= 0
     assert {OUTCOMES[one] for one in reached} == set(OUTCOMES) - UNREACHABLE
-    assert {ORIGINS[one] for one in origins} == set(ORIGINS)
+    assert {ORIGINS[one] for one in origins} == set(ORIGINS) - {"person"}
     assert (halts > 0, uncountable) == (True, 0)
 
 
