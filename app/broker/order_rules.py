@@ -246,8 +246,19 @@ def judge_candle(
     for place in range(len(kinds)):
         price = raw_price(kinds[place], sides[place], prices[place], opening, high, low)
         if price != NO_FILL:
-            later = 0 if is_stop(kinds[place]) else 1
-            forced = 0 if kinds[place] == LIQUIDATION else 1
-            events.append((later, abs(price - opening), forced, place, price))
+            events.append((fill_rank(kinds[place], price, opening, place), price))
     events.sort()
-    return [(event[3], event[4]) for event in events]
+    return [(rank[3], price) for rank, price in events]
+
+
+def fill_rank(kind: int, price: int, opening: int, place: int) -> tuple[int, int, int, int]:
+    """When on a candle an order fills, among the others: the lowest comes first. What `judge_candle` sorts by.
+
+    `price` is its raw price, `place` its place among the orders, the oldest first.
+
+    >>> fill_rank(STOP_LOSS, price=95, opening=100, place=1) < fill_rank(TAKE_PROFIT, price=101, opening=100, place=0)
+    True
+    """
+    later = 0 if is_stop(kind) else 1
+    forced = 0 if kind == LIQUIDATION else 1
+    return later, abs(price - opening), forced, place

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -11,54 +12,30 @@ from app.domain.candle import Interval
 from app.domain.data_quality import MAXIMUM_AGE_INTERVALS, MAXIMUM_QUOTE_DISTANCE_FRACTION, jump_factors
 from app.domain.money import LARGEST, UNITS, from_units, to_units
 from app.errors import InvalidInputError
-from app.research.backtest.books import OUTCOMES, BoolArray, CodeArray
+from app.research.backtest.books import CodeArray
 from ml.bars import Bars, FloatArray, IntegerArray
+
+if TYPE_CHECKING:
+    from app.research.backtest.kernel.candles import Bounds
+    from app.research.backtest.kernel.layout import Market
 
 LARGEST_PRICE = 4 * 10**16
 """The highest price that compiled rules take, in 1e-8 quote units: 400 million whole ones."""
 
-_EXACT = 2.0**51
+_EXACT = 2**51
 """Up to so many units a decimal number of eight decimals is what its nearest float rounds to."""
 
-_INSUFFICIENT_HISTORY = OUTCOMES.index("insufficient_history")
-_STALE = OUTCOMES.index("stale_data")
-_JUMP = OUTCOMES.index("candle_jump")
-_FAR_FROM_CLOSE = OUTCOMES.index("price_far_from_close")
+_Values = TypeVar("_Values", float, FloatArray)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class UnitBars:
-    """Closed candles in whole numbers of 1e-8 units, oldest first, each field of shape (n_bars,).
+def nearest_units(values: _Values) -> _Values:
+    """The nearest whole numbers of 1e-8 units, as floats; one value, or an array of them.
 
-    A volume that is more than the books can hold is written as the most that they can.
+    >>> float(nearest_units(0.1))
+    10000000.0
     """
-
-    open_time_ms: IntegerArray
-    open: IntegerArray
-    high: IntegerArray
-    low: IntegerArray
-    close: IntegerArray
-    volume: IntegerArray
-
-    def __len__(self) -> int:
-        return len(self.open_time_ms)
-
-
-def to_unit_bars(bars: Bars) -> UnitBars:
-    """Candles in whole numbers; a price between two is rounded to the nearest.
-
-    Raises:
-        InvalidInputError: `beyond_64_bits`, a price is above `LARGEST_PRICE`; `candle_not_positive`, one is nothing
-            once it is rounded.
-    """
-    prices = [to_unit_array(values) for values in (bars.open, bars.high, bars.low, bars.close)]
-    if len(bars) and max(int(values.max()) for values in prices) > LARGEST_PRICE:
-        words = f"Prices above {LARGEST_PRICE // UNITS:,} are beyond what a backtest can count in whole numbers."
-        raise InvalidInputError(words, code="beyond_64_bits")
-    if len(bars) and min(int(values.min()) for values in prices) < 1:
-        raise InvalidInputError("A price is below 0.00000001; nothing can be traded there.", code="candle_not_positive")
-    opening, high, low, close = prices
-    return UnitBars(bars.open_time_ms, opening, high, low, close, to_unit_array(bars.volume))
+    units: _Values = np.rint(values * float(UNITS))
+    return units
 
 
 def to_unit_array(values: FloatArray) -> IntegerArray:
@@ -67,62 +44,25 @@ def to_unit_array(values: FloatArray) -> IntegerArray:
     >>> to_unit_array(np.array([0.1, 1e18])).tolist()
     [10000000, 9223372036854775807]
     """
-    scaled = values * float(UNITS)
-    units = np.rint(np.minimum(scaled, _EXACT)).astype(np.int64)
-    for place in np.flatnonzero(scaled > _EXACT).tolist():
-        units[place] = min(to_units(Decimal(repr(float(values[place])))), LARGEST)
+    large = np.flatnonzero(values > _EXACT / UNITS).tolist()
+    if not large:
+        return nearest_units(values).astype(np.int64)
+    units = nearest_units(np.minimum(values, _EXACT / UNITS)).astype(np.int64)
+    for place in large:
+        value = float(values[place])
+        units[place] = LARGEST if value * UNITS > LARGEST else min(to_units(Decimal(repr(value))), LARGEST)
     return units
 
 
-def find_refusals(bars: UnitBars, interval: Interval, window_bars: int, minimum_bars: int) -> CodeArray:
-    """Which cycles `check_snapshot` refuses: a place in `OUTCOMES`, or 0, shape (n_bars - 1,).
-
-    The cycle after bar i sees the newest `window_bars` candles up to it and, as its quote, the open of the next.
-    """
-    cycles = max(len(bars) - 1, 0)
-    step = interval.milliseconds
-    found = np.zeros(cycles, dtype=np.int8)
-    found[_count_contiguous(bars.open_time_ms, step)[:cycles] < minimum_bars] = _INSUFFICIENT_HISTORY
-    age = bars.open_time_ms[1:] - (bars.open_time_ms[:-1] + step - 1)
-    found[age > MAXIMUM_AGE_INTERVALS * step] = _STALE
-    far, of = MAXIMUM_QUOTE_DISTANCE_FRACTION.as_integer_ratio()
-    found[of * np.abs(bars.open[1:] - bars.close[:-1]) > far * bars.close[:-1]] = _FAR_FROM_CLOSE
-    found[_find_jumps(bars, jump_factors(interval), window_bars)[:cycles]] = _JUMP
-    return found
+def count_prices(bars: Bars | Market) -> IntegerArray:
+    """The open, high, low and close in whole units, shape (4, n_bars)."""
+    return np.array([to_unit_array(values) for values in (bars.open, bars.high, bars.low, bars.close)])
 
 
-def _count_contiguous(open_time_ms: IntegerArray, step: int) -> IntegerArray:
-    """How many candles reach back from each without a gap, itself included, shape (n_bars,)."""
-    places = np.arange(len(open_time_ms))
-    starts = np.concatenate(([True], np.diff(open_time_ms) != step))[: len(places)]
-    counts: IntegerArray = places - np.maximum.accumulate(np.where(starts, places, 0)) + 1
-    return counts
-
-
-def _find_jumps(bars: UnitBars, factors: tuple[Decimal, Decimal], window_bars: int) -> BoolArray:
-    """Whether a candle of the window that ends with each bar moves further than a market does, shape (n_bars,)."""
-    within = _is_far(bars.low, bars.open, factors) | _is_far(bars.high, bars.open, factors)
-    inside = within | _is_far(bars.close, np.concatenate((bars.open[:1], bars.close[:-1])), factors)
-    if not inside.any() and not _is_far(bars.close, bars.open, factors).any():
-        return inside
-    first = within | _is_far(bars.close, bars.open, factors)
-    before = np.concatenate(([0], np.cumsum(inside)))
-    ends = np.arange(len(bars))
-    starts = np.maximum(ends - window_bars + 1, 0)
-    jumps: BoolArray = first[starts] | (before[ends + 1] > before[starts + 1])
-    return jumps
-
-
-def _is_far(price: IntegerArray, base: IntegerArray, factors: tuple[Decimal, Decimal]) -> BoolArray:
-    (least, of_least), (most, of_most) = (factor.as_integer_ratio() for factor in factors)
-    far: BoolArray = (price * of_least < base * least) | (price * of_most > base * most)
-    return far
-
-
-def to_float_bars(bars: UnitBars) -> Bars:
-    """The same candles as the floats that a live cycle computes with: the nearest to each decimal number."""
+def to_float_bars(bars: Bars) -> Bars:
+    """The same candles as the floats that a live cycle computes with: the nearest to decimal numbers of 1e-8 units."""
     prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
-    return Bars(bars.open_time_ms, *(_to_floats(values) for values in prices))
+    return Bars(bars.open_time_ms, *(_to_floats(to_unit_array(values)) for values in prices))
 
 
 def _to_floats(units: IntegerArray) -> FloatArray:
@@ -130,3 +70,79 @@ def _to_floats(units: IntegerArray) -> FloatArray:
     for place in np.flatnonzero(units > _EXACT).tolist():
         floats[place] = float(from_units(int(units[place])))
     return floats
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CheckedBars:
+    """Candles of which is known what a cycle would find wrong with them.
+
+    Attributes:
+        bars: The candles.
+        interval: Theirs.
+        exact: As `kernel.layout.Market` has it.
+        faults: What is wrong with each, as `kernel.candles.find_faults` writes it.
+    """
+
+    bars: Bars
+    interval: Interval
+    exact: IntegerArray
+    faults: CodeArray
+
+    def find_refusals(self, window_bars: int, minimum_bars: int) -> CodeArray:
+        """Which cycles `check_snapshot` refuses.
+
+        The cycle after bar i sees the newest `window_bars` candles up to it and, as its quote, the open of the next.
+
+        Returns:
+            A place in `books.OUTCOMES` or 0 for each cycle, and 0 for the last bar, after which none runs, shape
+            (n_bars,).
+        """
+        from app.research.backtest.kernel.candles import mark_refusals  # noqa: PLC0415 - loads numba, which only backtests need
+
+        codes = np.zeros(len(self.bars), dtype=np.int8)
+        if len(codes):
+            bounds = _make_bounds(self.interval, window_bars, minimum_bars)
+            mark_refusals(self.bars.open_time_ms, self.faults, bounds, codes)
+        return codes
+
+
+def check_bars(bars: Bars, interval: Interval) -> CheckedBars:
+    """Look for what is wrong with candles; their prices count in 1e-8 units, one between two as the nearest.
+
+    Raises:
+        InvalidInputError: `beyond_64_bits`, a price is above `LARGEST_PRICE`; `candle_not_positive`, one is nothing
+            once it is rounded.
+    """
+    from app.research.backtest.kernel.candles import Prices, find_faults  # noqa: PLC0415 - loads numba, which only backtests need
+
+    faults = np.zeros(len(bars), dtype=np.int8)
+    columns = (bars.open, bars.high, bars.low, bars.close)
+    exact = np.empty((4, 0), dtype=np.int64)
+    if not len(bars):
+        return CheckedBars(bars, interval, exact, faults)
+    bounds = _make_bounds(interval, 1, 1)
+    lowest, highest = find_faults(Prices(*columns, exact), bounds, faults)
+    if lowest < 1 or highest > _EXACT:
+        exact = count_prices(bars)
+        lowest, highest = find_faults(Prices(*columns, exact), bounds, faults)
+    if highest > LARGEST_PRICE:
+        words = f"Prices above {LARGEST_PRICE // UNITS:,} are beyond what a backtest can count in whole numbers."
+        raise InvalidInputError(words, code="beyond_64_bits")
+    if lowest < 1:
+        raise InvalidInputError("A price is below 0.00000001; nothing can be traded there.", code="candle_not_positive")
+    return CheckedBars(bars, interval, exact, faults)
+
+
+def _make_bounds(interval: Interval, window_bars: int, minimum_bars: int) -> Bounds:
+    from app.research.backtest.kernel.candles import Bounds  # noqa: PLC0415 - loads numba, which only backtests need
+
+    shrink, grow = jump_factors(interval)
+    return Bounds(
+        shrink=shrink.as_integer_ratio(),
+        grow=grow.as_integer_ratio(),
+        distance=MAXIMUM_QUOTE_DISTANCE_FRACTION.as_integer_ratio(),
+        duration_ms=interval.milliseconds,
+        oldest_ms=MAXIMUM_AGE_INTERVALS * interval.milliseconds,
+        window_bars=window_bars,
+        minimum_bars=minimum_bars,
+    )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from functools import lru_cache
 
 import numpy as np
 
@@ -11,22 +12,23 @@ from app.domain.money import LARGEST, to_units
 from app.domain.risk import SizingMethod, StopRule
 from app.errors import InvalidInputError
 from app.research.backtest.books import Books, Fills
+from app.research.backtest.ground import Ground
+from app.research.backtest.kernel import layout
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
 from app.risk.protection import to_hundredths
 from app.risk.sizing import to_ppm
 
-if TYPE_CHECKING:
-    from app.research.backtest.kernel.layout import Cycles, Facts, Rules, State
-
-_FILL_COLUMNS = 12
 _MINUTE_MS = 60_000
+
+_LOOKS = 64
+"""At so many bars at once the kernel looks in advance: more would be too many where few of the signals are acted on."""
 
 
 def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
     """Run a backtest in compiled code; its books equal those of `engine_driver.run_engine`.
 
-    The first call of a process loads the compiled code, or compiles it (about half a minute, once a version).
+    The first call of a process loads the compiled code, or compiles it (about a quarter of a minute, once a version).
 
     Raises:
         InvalidInputError: `beyond_64_bits`, an amount is beyond what 64 bits hold; `candle_not_positive`.
@@ -36,32 +38,57 @@ def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
 
 def run_prepared(plan: Plan, prepared: Prepared) -> Books:
     """Run a backtest on what was prepared for it; raises as `run_compiled`."""
-    from app.research.backtest.kernel.layout import FILLS, Cycles  # noqa: PLC0415 - loads numba, which only backtests need
-    from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415
-
-    facts, rules = _make_facts(prepared), make_rules(plan)
-    count = len(prepared.cycle_bars)
-    outcomes, equity, held = np.empty(count, np.int8), np.empty(count, np.int64), np.empty(count, np.bool_)
-    cycles = Cycles(prepared.cycle_series, prepared.cycle_bars, outcomes, equity, held)
-    capacity = 16 + 4 * int((prepared.market.verdicts == 0).sum())
+    ground, verdicts = prepared.ground, prepared.market.verdicts
+    count = len(ground.cycle_bars)
+    cycles = make_cycles(prepared)._replace(
+        outcomes=verdicts[:count].copy() if ground.is_single else verdicts[ground.cycle_bars],
+        equity=np.empty(count, dtype=np.int64),
+        held=np.empty(count, dtype=np.bool_),
+    )
+    capacity = 16 + 4 * len(prepared.busy)
     while True:
-        state = _open_account(plan, prepared, capacity)
-        try:
-            run_cycles(prepared.market, facts, rules, state, cycles)
-        except OverflowError as error:
-            raise _beyond() from error
-        if state.account[FILLS] <= capacity:
-            return _close(prepared, cycles, state)
-        capacity = int(state.account[FILLS])
+        state = run_pass(plan, prepared, cycles, capacity)
+        fills = int(state.account["fills"][0])
+        if fills <= capacity:
+            return _close(ground, cycles, state)
+        capacity = fills
 
 
-def make_rules(plan: Plan) -> Rules:
-    """The rules of a plan in whole numbers."""
-    from app.research.backtest.kernel import layout  # noqa: PLC0415 - loads numba, which only backtests need
+def run_pass(plan: Plan, prepared: Prepared, cycles: layout.Cycles, capacity: int) -> layout.State:
+    """Run the cycles once, with room for so many fills; raises as `run_compiled`."""
+    from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415 - loads numba, which only backtests need
 
+    state = _open_account(plan, len(prepared.ground.series), capacity)
+    try:
+        run_cycles(prepared.market, prepared.ground.facts, make_rules(plan), state, cycles)
+    except OverflowError as error:
+        raise _beyond() from error
+    return state
+
+
+def make_cycles(prepared: Prepared) -> layout.Cycles:
+    """The cycles of a backtest of which no one asks what came of each."""
+    ground, nothing = prepared.ground, np.zeros(0, dtype=np.int64)
+    return layout.Cycles(
+        series=nothing if ground.is_single else ground.cycle_series,
+        bars=nothing if ground.is_single else ground.cycle_bars,
+        busy=prepared.busy,
+        sides=prepared.sides,
+        day_ends=ground.day_ends,
+        daily=np.empty(len(ground.day_ends), dtype=np.int64),
+        outcomes=np.zeros(0, dtype=np.int8),
+        equity=nothing,
+        held=np.zeros(0, dtype=np.bool_),
+    )
+
+
+@lru_cache(maxsize=16)
+def make_rules(plan: Plan) -> np.ndarray:
+    """The rules of a plan in whole numbers; not to be written to."""
     sizing, limits, protection = plan.sizing, plan.limits, plan.protection
     method = {SizingMethod.FIXED_FRACTION: layout.FIXED, SizingMethod.RISK_PER_TRADE: layout.AT_RISK}
-    return layout.Rules(
+    return layout.make_record(
+        layout.RULES,
         fee_ppm=plan.terms.fee_ppm,
         slippage_ppm=plan.terms.slippage_ppm,
         volume_share_ppm=plan.terms.volume_share_ppm,
@@ -87,53 +114,31 @@ def make_rules(plan: Plan) -> Rules:
     )
 
 
-def _make_facts(prepared: Prepared) -> Facts:
-    from app.research.backtest.kernel.layout import Facts  # noqa: PLC0415 - loads numba, which only backtests need
-
-    instruments = [series.instrument for series in prepared.series]
-    return Facts(
-        tick=np.array([to_units(one.tick_size) for one in instruments], dtype=np.int64),
-        lot=np.array([to_units(one.lot_step) for one in instruments], dtype=np.int64),
-        minimum_notional=np.array([to_units(one.minimum_notional) for one in instruments], dtype=np.int64),
-        first_bar=prepared.first_bars,
-        duration_ms=np.array([series.interval.milliseconds for series in prepared.series], dtype=np.int64),
-    )
-
-
-def _open_account(plan: Plan, prepared: Prepared, capacity: int) -> State:
-    from app.research.backtest.kernel import layout  # noqa: PLC0415 - loads numba, which only backtests need
-
+def _open_account(plan: Plan, series: int, capacity: int) -> layout.State:
     cash = to_units(plan.initial_cash)
     if not 0 < cash <= LARGEST // 8:
         raise _beyond()
-    account = np.zeros(12, dtype=np.int64)
-    account[[layout.CASH, layout.PEAK, layout.DAY_EQUITY, layout.EQUITY]] = cash
-    account[layout.HALTED_IN] = -1
-    if len(prepared.times_ms):
-        account[layout.DAY_END] = (prepared.times_ms[0] // layout.DAY_MS + 1) * layout.DAY_MS
-    count = len(prepared.series)
+    account = layout.make_record(layout.ACCOUNT, cash=cash, peak=cash, day_equity=cash, equity=cash, halted_in=-1)
     return layout.State(
         account,
-        np.zeros((count, 8), dtype=np.int64),
-        np.zeros((count, 3, 6), dtype=np.int64),
-        np.empty((capacity, _FILL_COLUMNS), dtype=np.int64),
-        np.zeros(5, dtype=np.int64),
+        np.zeros(series, layout.HOLDING),
+        *(np.zeros(1, kind) for kind in (layout.CANDLE, layout.MOMENT, layout.FILL)),
+        np.empty(capacity, layout.FILL),
+        np.empty(_LOOKS, layout.CANDLE),
     )
 
 
-def _close(prepared: Prepared, cycles: Cycles, state: State) -> Books:
-    from app.research.backtest.kernel import layout  # noqa: PLC0415 - loads numba, which only backtests need
-
-    rows = state.fills[: int(state.account[layout.FILLS])]
+def _close(ground: Ground, cycles: layout.Cycles, state: layout.State) -> Books:
+    rows = state.fills[: int(state.account["fills"][0])]
     return Books(
-        times_ms=prepared.times_ms,
-        series=prepared.cycle_series,
-        bars=prepared.cycle_bars - prepared.first_bars[prepared.cycle_series],
+        times_ms=ground.times_ms,
+        series=ground.cycle_series,
+        bars=ground.own_bars(),
         outcomes=cycles.outcomes,
         equity=cycles.equity,
         held=cycles.held,
-        fills=Fills(*(np.ascontiguousarray(rows[:, column]) for column in range(_FILL_COLUMNS))),
-        halted_cycle=int(state.account[layout.HALTED_IN]),
+        fills=Fills(*(np.ascontiguousarray(rows[field.name]) for field in fields(Fills))),
+        halted_cycle=int(state.account["halted_in"][0]),
     )
 
 

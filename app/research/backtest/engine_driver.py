@@ -70,7 +70,7 @@ def run_engine(
         standing: Where an account stood that the backtest goes on with; a new one is opened without it.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.to_unit_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.check_bars`.
     """
     return asyncio.run(
         _Run(plan, write_script(plan, series), every_cycle=every_cycle, standing=standing).run(on_progress)
@@ -98,7 +98,7 @@ class _Run:
         self._plan = plan
         self._script = script
         self._every_cycle = every_cycle
-        self._symbols = [series.symbol for series in script.prepared.series]
+        self._symbols = [series.symbol for series in script.prepared.ground.series]
         self._deepest_ppm = to_ppm(plan.limits.max_drawdown)
         self._stage = stage = Stage(plan, script)
         self._ledger = ledger = _Ledger(stage)
@@ -182,16 +182,16 @@ class _Run:
         return Circumstances("", "", __version__, 0, self._stage.model_age)
 
     def _close(self) -> Books:
-        prepared = self._script.prepared
+        ground = self._script.prepared.ground
         try:
             fills, equity = np.array(self._ledger.fills, dtype=np.int64), np.array(self._equity, dtype=np.int64)
         except OverflowError as error:
             words = "The account grew beyond the 92 billion whole units that books hold: take less cash."
             raise InvalidInputError(words, code="beyond_64_bits") from error
         return Books(
-            times_ms=prepared.times_ms,
-            series=prepared.cycle_series,
-            bars=prepared.cycle_bars - prepared.first_bars[prepared.cycle_series],
+            times_ms=ground.times_ms,
+            series=ground.cycle_series,
+            bars=ground.own_bars(),
             outcomes=np.array(self._outcomes, dtype=np.int8),
             equity=equity,
             held=np.array(self._held, dtype=np.bool_),

@@ -5,128 +5,122 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.domain.risk import SizingMethod, StopRule
-from app.research.backtest.arrays import UnitBars, find_refusals, to_float_bars, to_unit_bars
-from app.research.backtest.measures import find_shares, find_true_ranges
+from app.research.backtest.books import BoolArray, CodeArray
+from app.research.backtest.ground import Ground, Part, join
+from app.research.backtest.kernel.layout import CONFIDENT, Market
+from app.research.backtest.measures import find_shares
 from app.research.backtest.plan import Plan, Series
 from app.research.backtest.verdicts import Verdicts, find_verdicts
 from app.risk.limits import OLDEST_MODEL_AGES
+from app.strategies.signals import SignalArrays, SignalCodes, say_by_rule
 from ml.bars import IntegerArray
 
-if TYPE_CHECKING:
-    from app.research.backtest.books import BoolArray, CodeArray
-    from app.research.backtest.kernel.layout import Market
-
 _NEVER_MS = 2**62
-_MILLISECOND = timedelta(milliseconds=1)
+_NONE = np.zeros(0, dtype=np.int64)
+_NEVER_OLD = np.zeros(0, dtype=np.bool_)
+
+Said = SignalArrays | SignalCodes
+"""What is said of a series; of a rule that is sure of each signal the signals will do."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Prepared:
     """The markets of a backtest as the compiled pass takes them, and the cycles in their order.
 
-    `first_bars` is where each series begins in `market`, shape (n_series,); the rest is of shape (n_cycles,), as in
-    `books.Books`, with `cycle_bars` counted in `market`.
+    Attributes:
+        ground: Where it runs, and the order of its cycles.
+        market: The bars of all series, and what is thought of each.
+        busy: The cycles whose signal passed the gate, shape (n_busy,).
+        sides: 1 where it is a BUY, -1 where it is a SELL, shape (n_busy,).
     """
 
-    series: tuple[Series, ...]
+    ground: Ground
     market: Market
-    first_bars: IntegerArray
-    cycle_series: IntegerArray
-    cycle_bars: IntegerArray
-    times_ms: IntegerArray
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Part:
-    """One series of a market."""
-
-    bars: UnitBars
-    verdicts: CodeArray
+    busy: IntegerArray
     sides: CodeArray
-    true_ranges: IntegerArray
-    shares: IntegerArray
-    too_old: BoolArray
 
 
 def prepare(plan: Plan, series: Sequence[Series]) -> Prepared:
     """Prepare the markets of a backtest.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.to_unit_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.check_bars`.
     """
-    from app.research.backtest.kernel.layout import Market  # noqa: PLC0415 - loads numba, which only backtests need
-
-    parts = [_prepare_part(plan, one) for one in series]
-    fields = ("open_time_ms", "open", "high", "low", "close", "volume")
-    columns = [_join([getattr(part.bars, name) for part in parts]) for name in fields]
-    more = ("verdicts", "sides", "true_ranges", "shares", "too_old")
-    market = Market(*columns, *(_join([getattr(part, name) for part in parts]) for name in more))
-    lengths = [len(part.bars) for part in parts]
-    firsts = np.cumsum([0, *lengths[:-1]]).astype(np.int64)
-    return Prepared(tuple(series), market, firsts, *_order_cycles(market.open_time_ms, firsts, lengths))
+    return prepare_on(Ground(series), plan, [one.signals for one in series])
 
 
-def _prepare_part(plan: Plan, series: Series) -> _Part:
-    bars = to_unit_bars(series.bars)
-    refusals = find_refusals(bars, series.interval, plan.window_bars, plan.minimum_bars)
-    verdicts = find_verdicts(series.signals, plan.gate, plan.latency_bars, refusals)
-    wanted = np.flatnonzero(verdicts.codes == 0)
-    is_protected = plan.protection.stop is not StopRule.NONE or plan.protection.target_atr_multiple > 0
-    needs_range = is_protected or plan.sizing.method is SizingMethod.RISK_PER_TRADE
-    needs_shares = plan.sizing.method in (SizingMethod.VOLATILITY_TARGET, SizingMethod.KELLY)
-    floats = to_float_bars(bars) if needs_range or needs_shares else series.bars
-    return _Part(
-        bars,
-        _to_bars(verdicts.codes, len(bars)),
-        _to_bars(verdicts.sides, len(bars)),
-        find_true_ranges(floats, series.interval, wanted if needs_range else wanted[:0]),
-        find_shares(
-            plan.sizing,
-            floats,
-            series.interval,
-            series.signals,
-            verdicts.said_at,
-            wanted if needs_shares else wanted[:0],
-        ),
-        _find_too_old(plan, series, verdicts),
+def prepare_on(ground: Ground, plan: Plan, said: Sequence[Said]) -> Prepared:
+    """Prepare the markets of one of several backtests on the same candles.
+
+    Args:
+        ground: The candles.
+        plan: How they are traded.
+        said: What is said of each series.
+    """
+    found = [
+        find_verdicts(signals, plan.gate, plan.latency_bars, part.find_refusals(plan.window_bars, plan.minimum_bars))
+        for part, signals in zip(ground.parts, said, strict=True)
+    ]
+    verdicts, sides = join([one.codes for one in found]), join([one.sides for one in found])
+    in_order = verdicts[: len(ground.cycle_bars)] if ground.is_single else verdicts[ground.cycle_bars]
+    busy = np.flatnonzero(in_order == CONFIDENT)
+    needs_volume = plan.limits.max_volume_share > 0 or plan.terms.volume_share > 0
+    true_ranges, shares = _measure(ground, plan, said, found)
+    market = Market(
+        ground.open_time_ms,
+        *ground.prices,
+        volume=ground.volume if needs_volume else _NONE,
+        verdicts=verdicts,
+        true_ranges=true_ranges,
+        shares=shares,
+        too_old=_find_too_old(ground, plan, said),
     )
+    return Prepared(ground, market, busy, sides[busy if ground.is_single else ground.cycle_bars[busy]])
 
 
-def _find_too_old(plan: Plan, series: Series, verdicts: Verdicts) -> BoolArray:
-    """Whether the model behind each bar's signal is too old to be traded on by the next open, shape (n_bars,)."""
-    sources = series.signals.sources
-    if all(source.taught_until_ms is None for source in sources):
-        return np.zeros(len(series.bars), dtype=np.bool_)
-    taught = [_NEVER_MS if one.taught_until_ms is None else one.taught_until_ms for one in sources]
-    speakers = series.signals.speakers[np.maximum(verdicts.said_at, 0)]
-    ages = series.bars.open_time_ms[1:] - np.array([*taught, _NEVER_MS])[speakers]
-    limit = OLDEST_MODEL_AGES * plan.limits.model_maximum_age
-    return _to_bars(ages > limit // _MILLISECOND, len(series.bars))
+def _measure(
+    ground: Ground, plan: Plan, said: Sequence[Said], found: Sequence[Verdicts]
+) -> tuple[IntegerArray, IntegerArray]:
+    """The true ranges and the shares that entries are protected and sized by, where the plan asks for them."""
+    is_protected = plan.protection.stop is not StopRule.NONE or plan.protection.target_atr_multiple > 0
+    needs_ranges = is_protected or plan.sizing.method is SizingMethod.RISK_PER_TRADE
+    needs_shares = plan.sizing.method in (SizingMethod.VOLATILITY_TARGET, SizingMethod.KELLY)
+    if not needs_ranges and not needs_shares:
+        return _NONE, _NONE
+    true_ranges, shares = [_NONE], [_NONE]
+    rows = list(zip(ground.parts, said, (np.flatnonzero(one.codes[:-1] == CONFIDENT) for one in found), strict=True))
+    if needs_ranges:
+        true_ranges = [part.find_true_ranges(wanted) for part, _, wanted in rows]
+    if needs_shares:
+        shares = [_find_shares(plan, part, signals, wanted) for part, signals, wanted in rows]
+    return join(true_ranges), join(shares)
 
 
-def _to_bars(values: np.ndarray, bars: int) -> np.ndarray:
-    """Values of cycles with one more for the last bar, after which none runs."""
-    return np.concatenate((values, np.zeros(bars - len(values), dtype=values.dtype)))
+def _find_shares(plan: Plan, part: Part, said: Said, wanted: IntegerArray) -> IntegerArray:
+    if isinstance(said, np.ndarray):
+        said = say_by_rule("", said, np.array([0, len(said)]), 1)
+    return find_shares(plan, part.checked.interval, part.floats, said, wanted)
 
 
-def _join(pieces: Sequence[np.ndarray]) -> np.ndarray:
-    return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+def _find_too_old(ground: Ground, plan: Plan, said: Sequence[Said]) -> BoolArray:
+    """Whether the model behind each bar's signal is too old to be traded on by the next open, shape (n_bars,) or (0,)."""
+    if all(_are_ageless(signals) for signals in said):
+        return _NEVER_OLD
+    pieces = []
+    for part, signals in zip(ground.parts, said, strict=True):
+        times, bars = part.bars.open_time_ms, np.arange(len(part.bars))
+        taught = np.full(len(bars), _NEVER_MS)
+        if not isinstance(signals, np.ndarray):
+            known = [_NEVER_MS if one.taught_until_ms is None else one.taught_until_ms for one in signals.sources]
+            taught = np.array([*known, _NEVER_MS])[signals.speakers[np.maximum(bars - plan.latency_bars, 0)]]
+        ages_ms = times[np.minimum(bars + 1, len(bars) - 1)] - taught
+        pieces.append(ages_ms > OLDEST_MODEL_AGES * plan.limits.model_maximum_age // timedelta(milliseconds=1))
+    return join(pieces)
 
 
-def _order_cycles(
-    open_time_ms: IntegerArray, firsts: IntegerArray, lengths: Sequence[int]
-) -> tuple[IntegerArray, IntegerArray, IntegerArray]:
-    """The series, the bar and the time of each cycle, in the order of time, then of series."""
-    counts = [max(length - 1, 0) for length in lengths]
-    bars = np.concatenate([first + np.arange(count) for first, count in zip(firsts, counts, strict=True)])
-    series = np.repeat(np.arange(len(counts)), counts)
-    times = open_time_ms[bars + 1] if len(bars) else bars
-    if len(lengths) > 1:
-        order = np.lexsort((series, times))
-        series, bars, times = series[order], bars[order], times[order]
-    return series, bars, times
+def _are_ageless(signals: Said) -> bool:
+    return isinstance(signals, np.ndarray) or all(source.taught_until_ms is None for source in signals.sources)

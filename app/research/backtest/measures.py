@@ -9,6 +9,7 @@ from app.domain.candle import Interval
 from app.domain.order import Side
 from app.domain.risk import SizingMethod
 from app.domain.signal import Prediction
+from app.research.backtest.plan import Plan
 from app.risk.protection import to_price
 from app.risk.sizing import SizingRule, annualise, share_by_kelly, share_for_volatility
 from app.strategies.signals import SignalArrays
@@ -19,35 +20,30 @@ UNKNOWN = -1
 
 
 def find_true_ranges(bars: Bars, interval: Interval, wanted: IntegerArray) -> IntegerArray:
-    """The average true range that a live cycle measures after the `wanted` bars, in 1e-8 quote units; else 0.
+    """The average true range that a live cycle measures after the `wanted` bars, in 1e-8 quote units; 0 for none.
 
     Returns:
-        Shape (n_bars,).
+        Shape (n_wanted,).
     """
-    found = np.zeros(len(bars), dtype=np.int64)
     starts = _find_starts(bars, interval)
-    for bar in wanted.tolist():
-        found[bar] = to_price(compute_atr(_window(bars, starts, bar)) or 0.0)
-    return found
+    ranges = [to_price(compute_atr(_window(bars, starts, bar)) or 0.0) for bar in wanted.tolist()]
+    return np.array(ranges, dtype=np.int64)
 
 
-def find_shares(
-    rule: SizingRule, bars: Bars, interval: Interval, signals: SignalArrays, said_at: IntegerArray, wanted: IntegerArray
-) -> IntegerArray:
+def find_shares(plan: Plan, interval: Interval, bars: Bars, said: SignalArrays, wanted: IntegerArray) -> IntegerArray:
     """The share of equity that Kelly's rule or a volatility target gives after the `wanted` bars, in ppm.
 
     Args:
-        rule: How entries are sized.
+        plan: How entries are sized, and how late signals are traded.
+        interval: That of the candles.
         bars: The candles, prices as a live cycle computes with.
-        interval: Theirs.
-        signals: What is said of them.
-        said_at: The bar whose signal is traded after each, shape (n_cycles,).
+        said: What is said of them.
         wanted: The bars after which an entry may come.
 
     Returns:
         Shape (n_bars,); `UNKNOWN` where it cannot be told.
     """
-    found = np.full(len(bars), UNKNOWN, dtype=np.int64)
+    rule, found = plan.sizing, np.full(len(bars), UNKNOWN, dtype=np.int64)
     if rule.method is SizingMethod.VOLATILITY_TARGET:
         starts = _find_starts(bars, interval)
         for bar in wanted.tolist():
@@ -57,9 +53,9 @@ def find_shares(
                 found[bar] = share_for_volatility(rule.volatility_target, yearly)
     elif rule.method is SizingMethod.KELLY:
         for bar in wanted.tolist():
-            said = signals.predict(int(said_at[bar]))
-            if said is not None:
-                found[bar] = _find_kelly(rule, said)
+            prediction = said.predict(bar - plan.latency_bars)
+            if prediction is not None:
+                found[bar] = _find_kelly(rule, prediction)
     return found
 
 

@@ -19,6 +19,7 @@ from numba.extending import overload, register_jitable
 
 from app.broker import fill_rules, order_rules
 from app.domain import money, portfolio
+from app.research.backtest.arrays import nearest_units
 from app.risk import limit_rules, protection, sizing
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -30,6 +31,7 @@ _FAR_APART = 2.0**-50
 """Products that differ by a larger share of their sum differ by more than rounding."""
 
 _RULES: tuple[Callable[..., object], ...] = (
+    nearest_units,
     portfolio.worth,
     fill_rules.slippage_ratio,
     fill_rules.buy_price,
@@ -54,7 +56,7 @@ _RULES: tuple[Callable[..., object], ...] = (
     order_rules.short_collateral,
     order_rules.liquidation_price,
     order_rules.cover_cap,
-    order_rules.judge_candle,
+    order_rules.fill_rank,
     limit_rules.loss_ppm,
     limit_rules.distance_ppm,
     limit_rules.least_cost,
@@ -131,6 +133,16 @@ for rule in _RULES:
 def compiled(function: Function) -> Function:
     """Compile a function at its first call; what comes of that is kept for later processes where they can have it."""
     return cast("Function", numba.njit(cache=_IS_KEPT, nogil=True)(function))
+
+
+def inner(function: Function) -> Function:
+    """Compile a function as a part of those that call it."""
+    return cast("Function", numba.njit(nogil=True)(function))
+
+
+def inlined(function: Function) -> Function:
+    """Write a function's code into those that call it: of what takes arrays and runs for each bar."""
+    return cast("Function", numba.njit(nogil=True, inline="always")(function))
 
 
 def _choose_cache() -> bool:

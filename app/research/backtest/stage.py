@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, overload
+from typing import overload
 
 import numpy as np
 
@@ -16,13 +16,11 @@ from app.domain.market import Indicators, MarketSnapshot, Quote
 from app.domain.money import from_units
 from app.domain.signal import Prediction
 from app.errors import NotReadyError, UpstreamError
+from app.research.backtest.arrays import count_prices
 from app.research.backtest.books import FIRST_REFUSAL, OUTCOMES
-from app.research.backtest.kernel.layout import CONFIDENT
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
-
-if TYPE_CHECKING:
-    from app.research.backtest.kernel.layout import Market
+from ml.bars import IntegerArray
 
 SOURCE = "backtest"
 """The name of the market that a backtest trades on."""
@@ -38,11 +36,14 @@ _NOTHING_MEASURED = Indicators(None, None, None, None)
 class Script:
     """The cycles of a backtest in their order, as plain lists: what is looked at one by one is quicker so.
 
-    `verdicts` and `sides` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units.
+    `verdicts` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units. `sides` are 1
+    where a BUY may be traded, -1 where a SELL may.
+    `candles` has the open, high, low, close and volume of each bar of it in 1e-8 units, shape (5, n_bars).
     `busy` are the cycles whose verdict is `CONFIDENT`, and the number of all of them at the end.
     """
 
     prepared: Prepared
+    candles: IntegerArray
     series: list[int]
     bars: list[int]
     times_ms: list[int]
@@ -58,23 +59,28 @@ class Script:
 def write_script(plan: Plan, series: Sequence[Series]) -> Script:
     """The cycles of a backtest; raises as `market.prepare`."""
     prepared = prepare(plan, series)
-    market, bars = prepared.market, prepared.cycle_bars
+    ground, market = prepared.ground, prepared.market
+    bars, exact = ground.cycle_bars, market.exact if market.exact.shape[1] else count_prices(market)
+    candles = np.concatenate((exact, [ground.volume]))
+    sides = np.zeros(len(bars), dtype=np.int8)
+    sides[prepared.busy] = prepared.sides
     return Script(
         prepared,
-        prepared.cycle_series.tolist(),
+        candles,
+        ground.cycle_series.tolist(),
         bars.tolist(),
-        prepared.times_ms.tolist(),
-        market.opening[bars + 1].tolist(),
+        ground.times_ms.tolist(),
+        candles[0, bars + 1].tolist(),
         market.verdicts[bars].tolist(),
-        market.sides[bars].tolist(),
-        [*np.flatnonzero(market.verdicts[bars] == CONFIDENT).tolist(), len(bars)],
+        sides.tolist(),
+        [*prepared.busy.tolist(), len(bars)],
     )
 
 
 class Stage:
     """The market agent, the clock and the strategy of the cycle that was entered last.
 
-    It refuses what `check_snapshot` would refuse; `arrays.find_refusals` has looked at all candles beforehand.
+    It refuses what `check_snapshot` would refuse; `arrays.CheckedBars` has looked at all candles beforehand.
 
     Args:
         plan: How the backtest trades.
@@ -84,22 +90,22 @@ class Stage:
     def __init__(self, plan: Plan, script: Script) -> None:
         self._plan = plan
         self._script = script
-        self._candles = _Candles(script.prepared.market)
+        self._candles = _Candles(script.prepared.ground.open_time_ms, script.candles)
         self._verdict = 0
         self._now = _EPOCH
         self._quote = 0
         self._bar = 0
         self._first_bar = 0
         self._window_bars = plan.window_bars
-        self._series = script.prepared.series[0]
+        self._series = script.prepared.ground.series[0]
         self.lookback_bars = plan.minimum_bars
 
     def enter(self, cycle: int) -> None:
         """Go to a cycle."""
         script = self._script
         place = script.series[cycle]
-        self._series = script.prepared.series[place]
-        self._first_bar = int(script.prepared.first_bars[place])
+        self._series = script.prepared.ground.series[place]
+        self._first_bar = int(script.prepared.ground.first_bars[place])
         self._bar, self._quote = script.bars[cycle], script.quotes[cycle]
         self._now = _EPOCH + script.times_ms[cycle] * _MILLISECOND
         self._verdict = script.verdicts[cycle]
@@ -174,8 +180,9 @@ class Stage:
 class _Candles:
     """Candles of the domain, made of arrays when they are asked for."""
 
-    def __init__(self, market: Market) -> None:
-        self._market = market
+    def __init__(self, open_time_ms: IntegerArray, candles: IntegerArray) -> None:
+        self._open_time_ms = open_time_ms
+        self._candles = candles
         self._made: dict[int, Candle] = {}
 
     def get(self, bar: int, duration: timedelta) -> Candle:
@@ -187,10 +194,8 @@ class _Candles:
         return found
 
     def _make(self, bar: int, duration: timedelta) -> Candle:
-        market = self._market
-        opened = _EPOCH + int(market.open_time_ms[bar]) * _MILLISECOND
-        columns = (market.opening, market.high, market.low, market.close, market.volume)
-        opening, high, low, close, volume = (from_units(int(values[bar])) for values in columns)
+        opened = _EPOCH + int(self._open_time_ms[bar]) * _MILLISECOND
+        opening, high, low, close, volume = (from_units(units) for units in self._candles[:, bar].tolist())
         return Candle(opened, opened + duration - _MILLISECOND, opening, high, low, close, volume)
 
 

@@ -9,9 +9,9 @@ import numpy as np
 from app.agents.decision_making import Gate
 from app.domain.signal import Edge
 from app.research.backtest.books import OUTCOMES, BoolArray, CodeArray
-from app.strategies.signals import SignalArrays
-from ml.bars import FloatArray, IntegerArray
-from ml.labels import BUY, HOLD
+from app.strategies.signals import SignalArrays, SignalCodes
+from ml.bars import FloatArray
+from ml.labels import HOLD
 
 _INSUFFICIENT_HISTORY = OUTCOMES.index("insufficient_history")
 _HOLD = OUTCOMES.index("hold_signal")
@@ -22,27 +22,37 @@ _NOT_POSITIVE = OUTCOMES.index("expected_return_not_positive")
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdicts:
-    """What comes of the signal that is traded after each bar, all of shape (n_cycles,).
+    """What comes of the signal that is traded after each bar, both of shape (n_bars,).
 
     Attributes:
-        codes: 0 where it passed the gate; else a place in `books.OUTCOMES`.
+        codes: 0 where it passed the gate; else a place in `books.OUTCOMES`. After the last bar there is no cycle.
         sides: 1 for a BUY, -1 for a SELL, 0 for neither.
-        said_at: The bar whose signal it is: `latency_bars` before; below 0 where there is none.
     """
 
     codes: CodeArray
     sides: CodeArray
-    said_at: IntegerArray
 
 
-def find_verdicts(signals: SignalArrays, gate: Gate, latency_bars: int, refusals: CodeArray) -> Verdicts:
-    """Judge every cycle; one that is refused (`arrays.find_refusals`) stays so."""
-    cycles = len(refusals)
-    late = signals[: max(cycles - latency_bars, 0)]
-    before = np.full(cycles - len(late), _INSUFFICIENT_HISTORY, dtype=np.int8)
-    codes = np.concatenate((before, _judge(late, gate)))
-    sides = np.concatenate((np.zeros(len(before), dtype=np.int8), _find_sides(late)))
-    return Verdicts(np.where(refusals > 0, refusals, codes), sides, np.arange(cycles) - latency_bars)
+def find_verdicts(
+    signals: SignalArrays | SignalCodes, gate: Gate, latency_bars: int, refusals: CodeArray
+) -> Verdicts:
+    """Judge every cycle; one that is refused (`CheckedBars.find_refusals`) stays so."""
+    latency = min(latency_bars, len(refusals))
+    late = signals[: len(refusals) - latency]
+    codes, sides = np.empty((2, len(refusals)), dtype=np.int8)
+    codes[:latency], sides[:latency] = _INSUFFICIENT_HISTORY, 0
+    codes[latency:] = _judge_rule(late, gate) if isinstance(late, np.ndarray) else _judge(late, gate)
+    np.subtract(late if isinstance(late, np.ndarray) else late.signals, HOLD, out=sides[latency:])
+    np.copyto(codes, refusals, where=refusals > 0)
+    return Verdicts(codes, sides)
+
+
+def _judge_rule(signals: SignalCodes, gate: Gate) -> CodeArray:
+    """The same of a rule, which is sure of what it says, has no edge and expects no return."""
+    otherwise = _NO_EDGE if gate.require_edge else _NOT_POSITIVE if gate.require_positive_return else 0
+    codes: CodeArray = (signals == HOLD) * np.int8(_HOLD - otherwise)
+    codes += np.int8(otherwise)
+    return codes
 
 
 def _judge(signals: SignalArrays, gate: Gate) -> CodeArray:
@@ -55,15 +65,9 @@ def _judge(signals: SignalArrays, gate: Gate) -> CodeArray:
     if gate.require_edge:
         has_none = np.array([source.edge is Edge.NONE for source in signals.sources] + [False])
         codes[has_none[signals.speakers]] = _NO_EDGE
-    codes[signals.signals == HOLD] = _HOLD
-    codes[signals.speakers < 0] = _INSUFFICIENT_HISTORY
+    np.copyto(codes, np.int8(_HOLD), where=signals.signals == HOLD)
+    np.copyto(codes, np.int8(_INSUFFICIENT_HISTORY), where=signals.speakers < 0)
     return codes
-
-
-def _find_sides(signals: SignalArrays) -> CodeArray:
-    sides = np.where(signals.signals == BUY, 1, -1).astype(np.int8)
-    sides[signals.signals == HOLD] = 0
-    return sides
 
 
 def _is_above(values: FloatArray, bound: float) -> BoolArray:

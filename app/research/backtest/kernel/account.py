@@ -2,84 +2,76 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from app.broker import fill_rules, order_rules
 from app.domain.money import multiply_divide
 from app.domain.portfolio import SHORT_COLLATERAL, worth
-from app.research.backtest.kernel.layout import (
-    BAR,
-    CASH,
-    COST,
-    DUST,
-    MARK,
-    QUANTITY,
-    QUOTE,
-    SERIES,
-    Facts,
-    Market,
-    Rules,
-    State,
-)
-from app.research.backtest.native import compiled, within_bounds
-from ml.bars import IntegerArray
+from app.research.backtest.kernel.layout import Account, Candle, Desk, Facts, Holding, Rules
+from app.research.backtest.native import inner, within_bounds
 
 
-@compiled
-def compute_equity(account: IntegerArray, holdings: IntegerArray) -> int:
-    """Cash and what everything held is worth at the newest quotes (`Portfolio.market_value`)."""
-    value = int(account[CASH])
-    for series in range(len(holdings)):
-        held = holdings[series, QUANTITY] + holdings[series, DUST]
-        if held != 0:
-            value = within_bounds(value + worth(held, holdings[series, MARK]))
+@inner
+def compute_equity(account: Account, holdings: np.ndarray) -> int:
+    """Cash and what everything held is worth at the newest quotes (`Portfolio.market_value`), which it notes."""
+    value = account.cash
+    for holding in holdings:
+        holding.worth = exposure(holding)
+        value = within_bounds(value + holding.worth)
     return value
 
 
-@compiled
-def exposure(state: State, series: int) -> int:
+@inner
+def exposure(holding: Holding) -> int:
     """What is held of a series is worth, dust included; negative when short (`limits._exposure`)."""
-    holding = state.holdings[series]
-    held = holding[QUANTITY] + holding[DUST]
-    return worth(held, holding[MARK]) if held != 0 else 0
+    held = holding.quantity + holding.dust
+    return worth(held, holding.mark) if held != 0 else 0
 
 
-@compiled
-def free_cash(state: State) -> int:
+@inner
+def compute_free_cash(account: Account, holdings: np.ndarray) -> int:
     """`Portfolio.available`."""
-    free = int(state.account[CASH])
-    for series in range(len(state.holdings)):
-        if state.holdings[series, QUANTITY] < 0:
-            free -= SHORT_COLLATERAL * -state.holdings[series, COST]
+    free = account.cash
+    for holding in holdings:
+        if holding.quantity < 0:
+            free -= SHORT_COLLATERAL * -holding.cost
     return free
 
 
-@compiled
-def is_below_minimum(facts: Facts, series: int, price: int, quantity: int) -> bool:
+@inner
+def compute_gross_exposure(holdings: np.ndarray) -> int:
+    """What all that is held is worth, longs and shorts added (`limits.check_gross_exposure`)."""
+    gross = 0
+    for holding in holdings:
+        gross += abs(exposure(holding))
+    return gross
+
+
+@inner
+def is_below_minimum(facts: Facts, price: int, quantity: int) -> bool:
     """`Desk.below_minimum`."""
     value = worth(quantity, price)
-    return value == 0 or value < facts.minimum_notional[series]
+    return value == 0 or value < facts.minimum_notional
 
 
-@compiled
-def slippage(market: Market, rules: Rules, bar: int) -> tuple[int, int]:
+@inner
+def slippage(rules: Rules, candle: Candle) -> tuple[int, int]:
     """`Desk.slippage` beside a bar."""
-    return fill_rules.slippage_ratio(market.high[bar], market.low[bar], market.close[bar], rules.slippage_ppm)
+    return fill_rules.slippage_ratio(candle.high, candle.low, candle.close, rules.slippage_ppm)
 
 
-@compiled
-def market_price(market: Market, facts: Facts, rules: Rules, at: IntegerArray, side: int) -> int:
+@inner
+def market_price(desk: Desk, side: int) -> int:
     """`Desk.market_price`."""
-    ratio, tick = slippage(market, rules, at[BAR]), facts.tick[at[SERIES]]
-    if side > 0:
-        return fill_rules.buy_price(at[QUOTE], ratio, tick)
-    return fill_rules.sell_price(at[QUOTE], ratio, tick)
+    ratio, quote, tick = slippage(desk.rules, desk.candle), desk.moment.quote, desk.facts.tick
+    return fill_rules.buy_price(quote, ratio, tick) if side > 0 else fill_rules.sell_price(quote, ratio, tick)
 
 
-@compiled
-def capped(facts: Facts, rules: Rules, state: State, wanted: tuple[int, int, int]) -> int:
-    """`Desk.capped` of (side, price, quantity)."""
-    side, price, quantity = wanted
+@inner
+def capped(desk: Desk, side: int, price: int, quantity: int) -> int:
+    """`Desk.capped`."""
     if side < 0:
         return price
-    holding = state.holdings[state.at[SERIES]]
-    collateral = multiply_divide(SHORT_COLLATERAL * -holding[COST], quantity, -holding[QUANTITY])
-    return min(price, order_rules.cover_cap(collateral, quantity, rules.fee_ppm, facts.tick[state.at[SERIES]]))
+    holding = desk.holding
+    collateral = multiply_divide(SHORT_COLLATERAL * -holding.cost, quantity, -holding.quantity)
+    return min(price, order_rules.cover_cap(collateral, quantity, desk.rules.fee_ppm, desk.facts.tick))

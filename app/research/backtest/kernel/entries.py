@@ -4,27 +4,19 @@ from __future__ import annotations
 
 from app.broker import fill_rules
 from app.domain.money import LARGEST
-from app.research.backtest.kernel.account import exposure, free_cash, is_below_minimum, market_price
+from app.research.backtest.kernel.account import exposure, is_below_minimum, market_price
 from app.research.backtest.kernel.fills import book_fill, protect
 from app.research.backtest.kernel.layout import (
     AT_RISK,
-    BAR,
     BELOW_MINIMUM,
     BY_SIGNAL,
     CONFIDENT,
     COOLDOWN,
     DAILY_LOSS,
-    DAY_EQUITY,
-    DUST,
-    EQUITY,
     FILLED,
     FIXED,
     HALTED,
-    HALTED_IN,
-    HAS_LOST,
     INSUFFICIENT_CASH,
-    LAST_LOSS,
-    LOSSES,
     MAX_DRAWDOWN,
     MAX_GROSS,
     MAX_POSITIONS,
@@ -32,142 +24,105 @@ from app.research.backtest.kernel.layout import (
     MAX_TRADES,
     MODEL_TOO_OLD,
     NOT_POSITIVE,
-    NOW,
-    OPEN,
-    PEAK,
     PRICE_BAND,
-    QUOTE,
-    SERIES,
     SIZE_UNKNOWN,
     SIZE_ZERO,
     STOP_UNKNOWN,
-    TRADES,
     VOLUME_SHARE,
-    Facts,
-    Market,
+    Account,
+    Desk,
     Rules,
-    State,
 )
-from app.research.backtest.native import compiled
+from app.research.backtest.native import inner
 from app.risk import limit_rules, protection, sizing
-from ml.bars import IntegerArray
 
 
-@compiled
-def check_account(market: Market, rules: Rules, state: State) -> int:
+@inner
+def check_account(desk: Desk) -> int:
     """The checks of `RiskAgent._review_entry` before an order is sized; `CONFIDENT` where all pass."""
-    account, at = state.account, state.at
-    if account[HALTED_IN] >= 0:
+    rules, account = desk.rules, desk.account
+    if account.halted_in >= 0:
         return HALTED
-    refusal = _check_losses(rules, state)
+    refusal = _check_losses(rules, account, desk.moment.now_ms)
     if refusal != CONFIDENT:
         return refusal
-    if 0 < rules.max_trades <= account[TRADES]:
+    if 0 < rules.max_trades <= account.trades:
         return MAX_TRADES
-    if rules.max_positions > 0 and account[OPEN] >= rules.max_positions:
+    if rules.max_positions > 0 and account.positions >= rules.max_positions:
         return MAX_POSITIONS
-    if is_out_of_band(market, rules, at):
+    if is_out_of_band(desk):
         return PRICE_BAND
-    return MODEL_TOO_OLD if market.too_old[at[BAR]] else CONFIDENT
+    return MODEL_TOO_OLD if desk.moment.is_too_old else CONFIDENT
 
 
-@compiled
-def _check_losses(rules: Rules, state: State) -> int:
+@inner
+def _check_losses(rules: Rules, account: Account, now_ms: int) -> int:
     """`limits.check_daily_loss`, `check_drawdown` and `check_cooldown`."""
-    account = state.account
     daily, deepest = rules.max_daily_loss_ppm, rules.max_drawdown_ppm
-    if daily > 0 and limit_rules.loss_ppm(account[DAY_EQUITY], account[EQUITY]) >= daily:
+    if daily > 0 and limit_rules.loss_ppm(account.day_equity, account.equity) >= daily:
         return DAILY_LOSS
-    peak = max(account[PEAK], account[EQUITY])
-    if deepest > 0 and limit_rules.loss_ppm(peak, account[EQUITY]) >= deepest:
+    peak = max(account.peak, account.equity)
+    if deepest > 0 and limit_rules.loss_ppm(peak, account.equity) >= deepest:
         return MAX_DRAWDOWN
-    return COOLDOWN if _is_cooling_down(rules, account, state.at[NOW]) else CONFIDENT
+    if rules.cooldown_losses == 0 or not account.has_lost or account.losses < rules.cooldown_losses:
+        return CONFIDENT
+    return COOLDOWN if now_ms < account.last_loss_ms + rules.cooldown_ms else CONFIDENT
 
 
-@compiled
-def _is_cooling_down(rules: Rules, account: IntegerArray, now: int) -> bool:
-    """`limits.check_cooldown`."""
-    if rules.cooldown_losses == 0 or account[HAS_LOST] == 0 or account[LOSSES] < rules.cooldown_losses:
-        return False
-    return bool(now < account[LAST_LOSS] + rules.cooldown_ms)
-
-
-@compiled
-def is_out_of_band(market: Market, rules: Rules, at: IntegerArray) -> bool:
+@inner
+def is_out_of_band(desk: Desk) -> bool:
     """`limits.check_price_band`."""
-    if rules.price_band_ppm == 0:
-        return False
-    return limit_rules.distance_ppm(at[QUOTE], market.close[at[BAR]]) > rules.price_band_ppm
+    band = desk.rules.price_band_ppm
+    return band > 0 and limit_rules.distance_ppm(desk.moment.quote, desk.candle.close) > band
 
 
-@compiled
-def enter(market: Market, facts: Facts, rules: Rules, state: State, side: int) -> int:
+@inner
+def enter(desk: Desk, side: int) -> int:
     """`RiskAgent._size`, `market_orders.enter` and `market_orders.protect`."""
-    bar, price = state.at[BAR], state.at[QUOTE]
-    true_range = market.true_ranges[bar]
+    rules, true_range = desk.rules, desk.moment.true_range
     stop = protection.multiple_of(true_range, rules.stop_hundredths)
     target = protection.multiple_of(true_range, rules.target_hundredths)
-    refusal, budget, most = _size(market, facts, rules, state, stop)
+    refusal, budget, most = _size(desk, stop)
     if refusal != CONFIDENT:
         return refusal
-    if (rules.has_stop or rules.target_hundredths > 0) and not _are_placeable(rules, stop, target, price):
+    if (rules.has_stop or rules.target_hundredths > 0) and not _are_placeable(rules, stop, target, desk.moment.quote):
         return STOP_UNKNOWN
-    refusal, entry = _buy_or_sell_short(market, facts, rules, state, (side, budget, most))
+    refusal, entry = _buy_or_sell_short(desk, side, budget, most)
     if refusal == FILLED:
-        state.account[TRADES] += 1
-        protect(market, facts, rules, state, (entry, stop, target))
+        desk.account.trades += 1
+        protect(desk, entry, stop, target)
     return refusal
 
 
-@compiled
-def _size(market: Market, facts: Facts, rules: Rules, state: State, stop: int) -> tuple[int, int, int]:
+@inner
+def _size(desk: Desk, stop: int) -> tuple[int, int, int]:
     """What an entry may spend: what refuses it, the budget, and the largest quantity."""
-    account, at = state.account, state.at
-    share, whole = _find_share(market, rules, at, stop), max(free_cash(state), 0)
+    rules, facts, moment = desk.rules, desk.facts, desk.moment
+    share, whole = _find_share(desk, stop), max(moment.free_cash, 0)
     if share <= 0:
         return SIZE_UNKNOWN if share < 0 else SIZE_ZERO, 0, 0
-    base = whole if rules.sizing == FIXED else max(account[EQUITY], 0)
+    base = whole if rules.sizing == FIXED else max(desk.account.equity, 0)
     budget = sizing.spend(base, share, whole)
-    if budget < limit_rules.least_cost(facts.lot[at[SERIES]], at[QUOTE]):
+    if budget < limit_rules.least_cost(facts.lot, moment.quote):
         return INSUFFICIENT_CASH, 0, 0
-    refusal, budget, most = _cut(market, rules, state, budget)
-    if refusal == CONFIDENT and budget < facts.minimum_notional[at[SERIES]]:
+    refusal, budget, most = _cut(desk, budget)
+    if refusal == CONFIDENT and budget < facts.minimum_notional:
         refusal = BELOW_MINIMUM
     return refusal, budget, most
 
 
-@compiled
-def _buy_or_sell_short(
-    market: Market, facts: Facts, rules: Rules, state: State, wanted: tuple[int, int, int]
-) -> tuple[int, int]:
-    """`market_orders.enter` of (side, budget, largest quantity): what came of it, and the price."""
-    side, budget, most = wanted
-    series = state.at[SERIES]
-    lot, price = facts.lot[series], market_price(market, facts, rules, state.at, side)
-    if price <= 0:
-        return NOT_POSITIVE, price
-    paid = fill_rules.affordable_quantity(max(0, min(budget, free_cash(state))), price, lot, rules.fee_ppm)
-    room = LARGEST - state.holdings[series, DUST]
-    quantity = min(paid, room // lot * lot, most // lot * lot)
-    if quantity == 0:
-        return INSUFFICIENT_CASH, price
-    if is_below_minimum(facts, series, price, quantity):
-        return BELOW_MINIMUM, price
-    book_fill(facts, rules, state, (side, price, quantity, state.at[QUOTE], BY_SIGNAL))
-    return FILLED, price
-
-
-@compiled
-def _find_share(market: Market, rules: Rules, at: IntegerArray, stop: int) -> int:
+@inner
+def _find_share(desk: Desk, stop: int) -> int:
     """`sizing.find_share`, -1 where it is not known."""
+    rules = desk.rules
     if rules.sizing == FIXED:
         return rules.cash_ppm
     if rules.sizing == AT_RISK:
-        return sizing.share_at_risk(rules.risk_ppm, at[QUOTE], stop) if stop > 0 else -1
-    return int(market.shares[at[BAR]])
+        return sizing.share_at_risk(rules.risk_ppm, desk.moment.quote, stop) if stop > 0 else -1
+    return desk.moment.share
 
 
-@compiled
+@inner
 def _are_placeable(rules: Rules, stop: int, target: int, price: int) -> bool:
     """`limits.check_stop` of the orders that are asked for."""
     if not rules.has_stop:
@@ -177,27 +132,42 @@ def _are_placeable(rules: Rules, stop: int, target: int, price: int) -> bool:
     return protection.are_placeable(min(stop, target), max(stop, target), price)
 
 
-@compiled
-def _cut(market: Market, rules: Rules, state: State, budget: int) -> tuple[int, int, int]:
+@inner
+def _cut(desk: Desk, budget: int) -> tuple[int, int, int]:
     """The caps of `RiskAgent._size`: what refuses, the budget that is left, and the largest quantity."""
-    account, at = state.account, state.at
-    series, most = at[SERIES], LARGEST
+    rules, account, most = desk.rules, desk.account, LARGEST
     if rules.max_symbol_ppm > 0:
-        allowed = limit_rules.share_of_equity(account[EQUITY], rules.max_symbol_ppm)
-        budget = limit_rules.cut_to_exposure(budget, abs(exposure(state, series)), allowed)
+        allowed = limit_rules.share_of_equity(account.equity, rules.max_symbol_ppm)
+        budget = limit_rules.cut_to_exposure(budget, abs(exposure(desk.holding)), allowed)
         if budget <= 0:
             return MAX_SYMBOL, budget, most
     if rules.max_gross_ppm > 0:
-        held = 0
-        for one in range(len(state.holdings)):
-            held += abs(exposure(state, one))
-        allowed = limit_rules.share_of_equity(account[EQUITY], rules.max_gross_ppm)
-        budget = limit_rules.cut_to_exposure(budget, held, allowed)
+        allowed = limit_rules.share_of_equity(account.equity, rules.max_gross_ppm)
+        budget = limit_rules.cut_to_exposure(budget, desk.moment.gross_exposure, allowed)
         if budget <= 0:
             return MAX_GROSS, budget, most
     if rules.max_volume_ppm > 0:
-        most = limit_rules.largest_of_volume(market.volume[at[BAR]], rules.max_volume_ppm)
-        budget = min(budget, limit_rules.cut_to_quantity(budget, most, at[QUOTE]))
+        most = limit_rules.largest_of_volume(desk.candle.volume, rules.max_volume_ppm)
+        budget = min(budget, limit_rules.cut_to_quantity(budget, most, desk.moment.quote))
         if budget <= 0:
             return VOLUME_SHARE, budget, most
     return CONFIDENT, budget, most
+
+
+@inner
+def _buy_or_sell_short(desk: Desk, side: int, budget: int, most: int) -> tuple[int, int]:
+    """`market_orders.enter`: what came of it, and the price."""
+    facts, moment = desk.facts, desk.moment
+    lot, price = facts.lot, market_price(desk, side)
+    if price <= 0:
+        return NOT_POSITIVE, price
+    paid = fill_rules.affordable_quantity(max(0, min(budget, moment.free_cash)), price, lot, desk.rules.fee_ppm)
+    room = LARGEST - desk.holding.dust
+    quantity = min(paid, room // lot * lot, most // lot * lot)
+    if quantity == 0:
+        return INSUFFICIENT_CASH, price
+    if is_below_minimum(facts, price, quantity):
+        return BELOW_MINIMUM, price
+    book_fill(desk, side, price, quantity, moment.quote)
+    desk.fill.origin = BY_SIGNAL
+    return FILLED, price

@@ -5,155 +5,109 @@ from __future__ import annotations
 from app.broker import fill_rules, order_rules
 from app.domain.money import multiply_divide
 from app.research.backtest.kernel.account import is_below_minimum
-from app.research.backtest.kernel.layout import (
-    ACTIVE_FROM,
-    BAR,
-    CASH,
-    COST,
-    CYCLE,
-    DUST,
-    DUST_COST,
-    DUST_FEES,
-    FEES,
-    FILLS,
-    HAS_LOST,
-    KIND,
-    LAST_LOSS,
-    LIQUIDATION,
-    LOSSES,
-    NOW,
-    OPEN,
-    OPEN_QUANTITY,
-    PRICE,
-    QUANTITY,
-    QUOTE,
-    RESTING,
-    SERIES,
-    SIDE,
-    STOP,
-    TARGET,
-    TRAIL,
-    Facts,
-    Market,
-    Rules,
-    State,
-)
-from app.research.backtest.native import compiled, within_bounds
+from app.research.backtest.kernel.layout import LIQUIDATION, STOP, TARGET, Account, Desk, Holding, Order
+from app.research.backtest.native import inner, within_bounds
 from app.risk import protection
-from ml.bars import IntegerArray
 
 
-@compiled
-def book_fill(facts: Facts, rules: Rules, state: State, what: tuple[int, int, int, int, int]) -> None:
-    """`Desk.fill` of (side, price, quantity, reference, origin), without what it does to the order itself.
-
-    A fill for which there is no room is counted all the same, so that the caller knows how much there must be.
-    """
-    side, price, quantity, reference, origin = what
-    account, at = state.account, state.at
-    series = at[SERIES]
-    holding = state.holdings[series]
+@inner
+def book_fill(desk: Desk, side: int, price: int, quantity: int, reference: int) -> None:
+    """`Desk.fill`, without what it does to the order itself; `desk.fill` says what was booked, but not who ordered."""
+    account, holding, fill = desk.account, desk.holding, desk.fill
     notional = fill_rules.buy_notional(price, quantity) if side > 0 else fill_rules.sell_notional(price, quantity)
-    fee = fill_rules.fee(notional, rules.fee_ppm)
-    paid, signed, held = side * notional, side * quantity, holding[QUANTITY]
-    profit, released = 0, 0
+    fee = fill_rules.fee(notional, desk.rules.fee_ppm)
+    paid, held = side * notional, holding.quantity
     is_exit = held != 0 and (held > 0) != (side > 0)
+    profit, released = 0, 0
     if is_exit:
-        cost = multiply_divide(holding[COST], quantity, abs(held))
-        released = multiply_divide(holding[FEES], quantity, abs(held))
+        cost = multiply_divide(holding.cost, quantity, abs(held))
+        released = multiply_divide(holding.fees, quantity, abs(held))
         profit = -paid - cost
-        holding[COST] -= cost
-        holding[FEES] -= released
-        _count_loss(account, at[NOW], is_lost=profit - released - fee < 0)
+        holding.cost -= cost
+        holding.fees -= released
+        _count_loss(account, desk.moment.now_ms, profit - released - fee < 0)
     else:
-        account[OPEN] += held == 0
-        holding[COST] += paid
-        holding[FEES] += fee
-    holding[QUANTITY] += signed
-    account[CASH] = within_bounds(account[CASH] - paid - fee)
-    if account[FILLS] < len(state.fills):
-        row = state.fills[account[FILLS]]
-        row[0], row[1], row[2], row[3], row[4], row[5] = at[CYCLE], side, origin, quantity, price, reference
-        row[6], row[7], row[8], row[9] = notional, fee, profit, released
-        row[10], row[11] = account[CASH], holding[QUANTITY] + holding[DUST]
-    account[FILLS] += 1
-    if holding[QUANTITY] == 0:
-        account[OPEN] -= 1
-        _cancel_orders(state, series)
-    elif is_exit and holding[QUANTITY] > 0 and is_below_minimum(facts, series, price, holding[QUANTITY]):
-        move_to_dust(state, series)
+        account.positions += held == 0
+        holding.cost += paid
+        holding.fees += fee
+    holding.quantity += side * quantity
+    account.cash = within_bounds(account.cash - paid - fee)
+    account.fills += 1
+    fill.cycle, fill.side, fill.quantity = desk.moment.cycle, side, quantity
+    fill.price, fill.reference, fill.notional, fill.fee = price, reference, notional, fee
+    fill.profit, fill.entry_fees, fill.cash_after = profit, released, account.cash
+    fill.position_after = holding.quantity + holding.dust
+    if holding.quantity == 0:
+        account.positions -= 1
+        _cancel_orders(holding)
+    elif is_exit and holding.quantity > 0 and is_below_minimum(desk.facts, price, holding.quantity):
+        move_to_dust(account, holding)
 
 
-@compiled
-def _count_loss(account: IntegerArray, now: int, is_lost: bool) -> None:  # noqa: FBT001 - numba has no keyword-only arguments
+@inner
+def _count_loss(account: Account, now_ms: int, is_lost: bool) -> None:  # noqa: FBT001 - numba has no keyword-only arguments
     """`Snapshot.followed_by`, what it says of an exit."""
     if is_lost:
-        account[LOSSES] += 1
-        account[LAST_LOSS], account[HAS_LOST] = now, 1
+        account.losses += 1
+        account.last_loss_ms, account.has_lost = now_ms, True
     else:
-        account[LOSSES] = 0
+        account.losses = 0
 
 
-@compiled
-def sweep_dust(holding: IntegerArray) -> None:
+@inner
+def sweep_dust(holding: Holding) -> None:
     """`Portfolio.from_dust`."""
-    for own, dust in ((QUANTITY, DUST), (COST, DUST_COST), (FEES, DUST_FEES)):
-        holding[own] += holding[dust]
-        holding[dust] = 0
+    holding.quantity += holding.dust
+    holding.cost += holding.dust_cost
+    holding.fees += holding.dust_fees
+    holding.dust, holding.dust_cost, holding.dust_fees = 0, 0, 0
 
 
-@compiled
-def move_to_dust(state: State, series: int) -> None:
+@inner
+def move_to_dust(account: Account, holding: Holding) -> None:
     """`Desk.move_to_dust`."""
-    holding = state.holdings[series]
-    for own, dust in ((QUANTITY, DUST), (COST, DUST_COST), (FEES, DUST_FEES)):
-        holding[dust] += holding[own]
-        holding[own] = 0
-    state.account[OPEN] -= 1
-    _cancel_orders(state, series)
+    holding.dust += holding.quantity
+    holding.dust_cost += holding.cost
+    holding.dust_fees += holding.fees
+    holding.quantity, holding.cost, holding.fees = 0, 0, 0
+    account.positions -= 1
+    _cancel_orders(holding)
 
 
-@compiled
-def _cancel_orders(state: State, series: int) -> None:
-    for place in range(3):
-        state.orders[series, place, OPEN_QUANTITY] = 0
-    state.holdings[series, RESTING] = 0
+@inner
+def _cancel_orders(holding: Holding) -> None:
+    if holding.resting > 0:
+        for place in range(3):
+            holding.orders[place].open_quantity = 0
+        holding.resting = 0
 
 
-@compiled
-def _rest(state: State, place: int, what: tuple[int, int, int, int, int]) -> None:
-    """Let an order of (kind, side, price, trail, active from) rest, unless its price is nothing."""
-    kind, side, price, trail, active_from = what
-    series = state.at[SERIES]
-    if price <= 0:
-        return
-    order = state.orders[series, place]
-    order[KIND], order[SIDE], order[PRICE], order[TRAIL], order[ACTIVE_FROM] = kind, side, price, trail, active_from
-    order[OPEN_QUANTITY] = abs(state.holdings[series, QUANTITY])
-    state.holdings[series, RESTING] += 1
+@inner
+def _rest(holding: Holding, order: Order, side: int, price: int, active_from_ms: int) -> None:
+    """Let an order of the kind and the trail that stand in it rest, unless its price is nothing."""
+    if price > 0:
+        order.side, order.price, order.active_from_ms = side, price, active_from_ms
+        order.open_quantity = abs(holding.quantity)
+        holding.resting += 1
 
 
-@compiled
-def protect(market: Market, facts: Facts, rules: Rules, state: State, levels: tuple[int, int, int]) -> None:
-    """`Desk._guard_short` and `market_orders.protect` of (entry price, stop distance, target distance)."""
-    entry, stop, target = levels
-    at = state.at
-    series = at[SERIES]
-    holding, tick = state.holdings[series], facts.tick[series]
-    held = holding[QUANTITY]
+@inner
+def protect(desk: Desk, entry: int, stop: int, target: int) -> None:
+    """`Desk._guard_short` and `market_orders.protect` of the entry price and the distances of the stop and the target."""
+    rules, holding, tick, duration_ms = desk.rules, desk.holding, desk.facts.tick, desk.facts.duration_ms
+    held, liquidation, order, last = holding.quantity, holding.orders[LIQUIDATION], holding.orders[STOP], holding.orders[TARGET]
     side = -1 if held > 0 else 1
-    opened = market.open_time_ms[at[BAR]] + facts.duration_ms[series]
+    opened = desk.candle.opened_ms + duration_ms
     if held < 0:
-        price = order_rules.liquidation_price(-holding[COST], -held)
-        _rest(state, LIQUIDATION, (order_rules.LIQUIDATION, side, price, 0, opened))
+        liquidation.kind = order_rules.LIQUIDATION
+        _rest(holding, liquidation, side, order_rules.liquidation_price(-holding.cost, -held), opened)
     if rules.has_stop and rules.is_trailing:
-        trail = protection.trail_ppm(stop, at[QUOTE])
-        price = order_rules.trailing_trigger(side, entry, trail, tick)
-        _rest(state, STOP, (order_rules.TRAILING_STOP, side, price, trail, opened))
+        order.kind, order.trail_ppm = order_rules.TRAILING_STOP, protection.trail_ppm(stop, desk.moment.quote)
+        _rest(holding, order, side, order_rules.trailing_trigger(side, entry, order.trail_ppm, tick), opened)
     elif rules.has_stop:
-        price = order_rules.round_trigger(side, entry + side * stop, tick)
-        _rest(state, STOP, (order_rules.STOP_LOSS, side, price, 0, opened))
+        order.kind = order_rules.STOP_LOSS
+        _rest(holding, order, side, order_rules.round_trigger(side, entry + side * stop, tick), opened)
     if rules.target_hundredths > 0:
-        price = order_rules.round_limit(side, entry - side * target, tick)
-        late = max(1, -((opened - at[NOW]) // facts.duration_ms[series])) * facts.duration_ms[series]
-        _rest(state, TARGET, (order_rules.TAKE_PROFIT, side, price, 0, opened + late))
+        late = max(1, -((opened - desk.moment.now_ms) // duration_ms)) * duration_ms
+        last.kind = order_rules.TAKE_PROFIT
+        _rest(holding, last, side, order_rules.round_limit(side, entry - side * target, tick), opened + late)

@@ -2,116 +2,118 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from app.broker import fill_rules, order_rules
-from app.domain.money import LARGEST
 from app.research.backtest.kernel.account import capped, is_below_minimum, slippage
 from app.research.backtest.kernel.fills import book_fill, move_to_dust
-from app.research.backtest.kernel.layout import (
-    ACTIVE_FROM,
-    BAR,
-    BY_LIQUIDATION,
-    BY_PROTECTION,
-    KIND,
-    OPEN_QUANTITY,
-    PRICE,
-    QUANTITY,
-    RESTING,
-    SERIES,
-    SIDE,
-    TRAIL,
-    Facts,
-    Market,
-    Rules,
-    State,
-)
-from app.research.backtest.native import compiled
+from app.research.backtest.kernel.layout import BY_LIQUIDATION, BY_PROTECTION, Candle, Desk, Holding, Order
+from app.research.backtest.native import inner
 
 
-@compiled
-def judge_resting(market: Market, facts: Facts, rules: Rules, state: State) -> None:
-    """`resting.judge_resting` on the candles of the cycle's window that are not judged yet."""
-    at = state.at
-    orders = state.orders[at[SERIES]]
+@inner
+def find_oldest(holding: Holding) -> int:
+    """From when on candles are to be judged."""
     oldest = order_rules.NEVER
     for place in range(3):
-        if orders[place, OPEN_QUANTITY] > 0:
-            oldest = min(oldest, orders[place, ACTIVE_FROM])
-    first = max(facts.first_bar[at[SERIES]], at[BAR] - rules.window_bars + 1)
-    bar = at[BAR]
-    while bar > first and market.open_time_ms[bar - 1] >= oldest:
-        bar -= 1
-    while bar <= at[BAR] and state.holdings[at[SERIES], RESTING] > 0:
-        _judge_bar(market, facts, rules, state, bar)
-        bar += 1
+        order = holding.orders[place]
+        if order.open_quantity > 0:
+            oldest = min(oldest, order.active_from_ms)
+    return oldest
 
 
-@compiled
-def _judge_bar(market: Market, facts: Facts, rules: Rules, state: State, bar: int) -> None:
-    """`resting._judge_candle`."""
-    orders = state.orders[state.at[SERIES]]
-    opened, opening = market.open_time_ms[bar], market.opening[bar]
-    high, low = market.high[bar], market.low[bar]
-    places, kinds, sides, prices = [0][:0], [0][:0], [0][:0], [0][:0]  # of whole numbers, as numba must know
-    is_reached = False
+@inner
+def judge_bar(desk: Desk, fills: np.ndarray) -> None:
+    """`resting._judge_candle` of `desk.candle`; `fills` is written to where there is room."""
+    orders, is_reached = desk.holding.orders, False
     for place in range(3):
-        order = orders[place]
-        if order[OPEN_QUANTITY] > 0 and order_rules.is_judged(opened, order[ACTIVE_FROM], order_rules.NEVER):
-            places.append(place)
-            kinds.append(order[KIND])
-            sides.append(order[SIDE])
-            prices.append(order[PRICE])
-            raw = order_rules.raw_price(order[KIND], order[SIDE], order[PRICE], opening, high, low)
-            is_reached = is_reached or raw != order_rules.NO_FILL
+        is_reached |= _is_reached(orders[place], desk.candle)
     if is_reached:
-        left = order_rules.NEVER
-        if rules.volume_share_ppm > 0:
-            lot = facts.lot[state.at[SERIES]]
-            left = order_rules.volume_share(min(market.volume[bar], LARGEST), rules.volume_share_ppm, lot)
-        for event in order_rules.judge_candle(kinds, sides, prices, opening, high, low):
-            left -= _fill_resting(market, facts, rules, state, (bar, places[event[0]], event[1], left))
-    for place in places:
-        _move_on(market, facts, state, bar, place)
+        _fill_reached(desk, fills)
+    for place in range(3):
+        if _is_judged(orders[place], desk.candle):
+            _move_on(desk, orders[place])
 
 
-@compiled
-def _fill_resting(market: Market, facts: Facts, rules: Rules, state: State, what: tuple[int, int, int, int]) -> int:
-    """`resting.fill` of (bar, place, raw price, what is left of the volume); what it took of that."""
-    bar, place, raw, left = what
-    series = state.at[SERIES]
-    order, holding = state.orders[series, place], state.holdings[series]
-    if order[OPEN_QUANTITY] == 0:
+@inner
+def _is_judged(order: Order, candle: Candle) -> bool:
+    is_active = order_rules.is_judged(candle.opened_ms, order.active_from_ms, order_rules.NEVER)
+    return order.open_quantity > 0 and is_active
+
+
+@inner
+def _is_reached(order: Order, candle: Candle) -> bool:
+    order.raw_price = order_rules.NO_FILL
+    if _is_judged(order, candle):
+        opening, high, low = candle.open, candle.high, candle.low
+        order.raw_price = order_rules.raw_price(order.kind, order.side, order.price, opening, high, low)
+    return order.raw_price != order_rules.NO_FILL
+
+
+@inner
+def _fill_reached(desk: Desk, fills: np.ndarray) -> None:
+    """Fill the orders that are reached, in the order of `order_rules.judge_candle`."""
+    orders, left = desk.holding.orders, order_rules.NEVER
+    if desk.rules.volume_share_ppm > 0:
+        left = order_rules.volume_share(desk.candle.volume, desk.rules.volume_share_ppm, desk.facts.lot)
+    place = _find_next(orders, desk.candle.open)
+    while place >= 0:
+        booked = desk.account.fills
+        left -= _fill_resting(desk, orders[place], left)
+        orders[place].raw_price = order_rules.NO_FILL
+        if booked < desk.account.fills and booked < len(fills):
+            fills[booked] = desk.fill
+        place = _find_next(orders, desk.candle.open)
+
+
+@inner
+def _find_next(orders: tuple[Order, Order, Order], opening: int) -> int:
+    found = -1
+    for place in range(3):
+        order, first = orders[place], orders[max(found, 0)]
+        if order.raw_price != order_rules.NO_FILL:
+            rank = order_rules.fill_rank(order.kind, order.raw_price, opening, place)
+            if found < 0 or rank < order_rules.fill_rank(first.kind, first.raw_price, opening, found):
+                found = place
+    return found
+
+
+@inner
+def _fill_resting(desk: Desk, order: Order, left: int) -> int:
+    """`resting.fill` with what is left of the volume; what it took of that."""
+    rules, facts, holding = desk.rules, desk.facts, desk.holding
+    if order.open_quantity == 0:
         return 0
-    kind, side = order[KIND], order[SIDE]
-    price = order_rules.fill_price(kind, side, raw, slippage(market, rules, bar), facts.tick[series])
-    wanted = min(order[OPEN_QUANTITY], abs(holding[QUANTITY]))
+    kind, side, raw = order.kind, order.side, order.raw_price
+    price = order_rules.fill_price(kind, side, raw, slippage(rules, desk.candle), facts.tick)
+    wanted = min(order.open_quantity, abs(holding.quantity))
     quantity = order_rules.fill_quantity(kind, wanted, left)
     if quantity == 0:
         return 0
-    if quantity == holding[QUANTITY] and is_below_minimum(facts, series, price, quantity):
-        move_to_dust(state, series)
+    if quantity == holding.quantity and is_below_minimum(facts, price, quantity):
+        move_to_dust(desk.account, holding)
         return 0
-    price = capped(facts, rules, state, (side, price, quantity))
+    price = capped(desk, side, price, quantity)
     value = fill_rules.buy_notional(price, quantity) if side > 0 else fill_rules.sell_notional(price, quantity)
     if value == 0:
         return 0
-    origin = BY_LIQUIDATION if kind == order_rules.LIQUIDATION else BY_PROTECTION
-    order[OPEN_QUANTITY] -= quantity
-    if order[OPEN_QUANTITY] == 0:
-        holding[RESTING] -= 1
-    book_fill(facts, rules, state, (side, price, quantity, raw, origin))
+    order.open_quantity -= quantity
+    if order.open_quantity == 0:
+        holding.resting -= 1
+    book_fill(desk, side, price, quantity, raw)
+    desk.fill.origin = BY_LIQUIDATION if kind == order_rules.LIQUIDATION else BY_PROTECTION
     return 0 if order_rules.is_stop(kind) else quantity
 
 
-@compiled
-def _move_on(market: Market, facts: Facts, state: State, bar: int, place: int) -> None:
+@inner
+def _move_on(desk: Desk, order: Order) -> None:
     """`resting._move_on`."""
-    series = state.at[SERIES]
-    order = state.orders[series, place]
-    if order[OPEN_QUANTITY] == 0:
+    candle = desk.candle
+    if order.open_quantity == 0:
         return
-    order[ACTIVE_FROM] = market.open_time_ms[bar] + facts.duration_ms[series]
-    if order[TRAIL] > 0:
-        side = order[SIDE]
-        best = market.low[bar] if side > 0 else market.high[bar]
-        trigger = order_rules.trailing_trigger(side, best, order[TRAIL], facts.tick[series])
-        order[PRICE] = order_rules.worse_price(-side, order[PRICE], trigger)
+    order.active_from_ms = candle.opened_ms + desk.facts.duration_ms
+    if order.trail_ppm > 0:
+        side = order.side
+        best = candle.low if side > 0 else candle.high
+        trigger = order_rules.trailing_trigger(side, best, order.trail_ppm, desk.facts.tick)
+        order.price = order_rules.worse_price(-side, order.price, trigger)
