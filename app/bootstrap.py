@@ -42,6 +42,7 @@ from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
+from app.research.optimization.keeper import OptimizationKeeper
 from app.research.parity.keeper import ParityKeeper
 from app.research.performance import PerformanceKeeper
 from app.research.reasons import ReasonFinder
@@ -57,6 +58,7 @@ from app.storage.events import SqlEvents
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
 from app.storage.models import SqlModels
+from app.storage.optimizations import SqlOptimizations
 from app.storage.outcomes import SqlOutcomes
 from app.storage.performance_rows import SqlPerformanceRows
 from app.storage.portfolio_views import SqlPortfolio
@@ -84,6 +86,7 @@ class Service:
     market: MarketData
     history: HistoryKeeper
     backtests: BacktestKeeper
+    optimizations: OptimizationKeeper
     keeper: ModelKeeper
     engine: TradingEngine
     scorer: Scorer
@@ -317,8 +320,11 @@ class Service:
         settings = self.settings
         spec = make_spec(settings)
         self.history = HistoryKeeper(self.market, CandleStore(self.database), self.clock)
-        self.backtests = BacktestKeeper(
-            self.market, self.history, SqlBacktests(self.database, self.clock), self.clock, settings.model_path
+        runs, models = SqlBacktests(self.database, self.clock), settings.model_path
+        self.backtests = BacktestKeeper(self.market, self.history, runs, self.clock, models)
+        kept, backend = SqlOptimizations(self.database), settings.training_backend
+        self.optimizations = OptimizationKeeper(
+            self.backtests, runs, kept, self._job_runner, models=models, backend=backend
         )
         self.keeper = ModelKeeper(self.history, self.models, self.strategy, self.clock, spec, self._model_taken)
         self._monitoring = MarketMonitoringAgent(

@@ -122,9 +122,9 @@ class BacktestKeeper:
             UpstreamError: Candles that are missing could not be fetched.
             ServiceError: `backtest_failed`, the process broke.
         """
-        task, candles = await self._prepare(request, on_progress, candles)
+        task, candles = await self.prepare(request, on_progress, candles)
         if not await self._backtests.exists(task.id):
-            await self._keep(*await self._compute(task, candles, _part(on_progress, _FETCHED, _COMPUTED)))
+            await self._keep(*await self._compute(task, candles, part_of(on_progress, _FETCHED, _COMPUTED)))
         on_progress(1.0, "Done.")
         return await self.load(task.id)
 
@@ -145,11 +145,11 @@ class BacktestKeeper:
         Raises:
             ServiceError: As `run`.
         """
-        task, candles = await self._prepare(request, on_progress, candles)
+        task, candles = await self.prepare(request, on_progress, candles)
         books = []
         for place, driver in enumerate(Driver):
             share = (_COMPUTED - _FETCHED) / len(Driver)
-            hears = _part(on_progress, _FETCHED + place * share, _FETCHED + (place + 1) * share)
+            hears = part_of(on_progress, _FETCHED + place * share, _FETCHED + (place + 1) * share)
             own = replace(task, request=replace(request, driver=driver))
             document, arrays = await self._compute(own, candles, hears)
             books.append((await asyncio.to_thread(read_result, document, arrays)).books)
@@ -183,9 +183,10 @@ class BacktestKeeper:
     def _source(self, request: BacktestRequest) -> str:
         return self._market.candle_source if request.source == STORE else FILE
 
-    async def _prepare(
+    async def prepare(
         self, request: BacktestRequest, on_progress: OnProgress, candles: Candles | None
     ) -> tuple[Task, Candles]:
+        """What is to be computed, and the candles that it needs of those that are there; raises as `run`."""
         if candles is None:
             candles = await self.fetch_candles(request, on_progress)
         candles = replace(candles, history=_cut(request, candles.history))
@@ -207,7 +208,7 @@ class BacktestKeeper:
                     "app.research.backtest.worker", (folder, self._models.absolute()), on_progress
                 )
                 if "done" not in last:
-                    raise _explain(last, status)
+                    raise explain(last, status)
                 return await asyncio.to_thread(
                     lambda: ((folder / RUN_FILE).read_text(), (folder / BOOKS_FILE).read_bytes())
                 )
@@ -223,7 +224,9 @@ class BacktestKeeper:
         run = result.run
         sharpe = run.performance.sharpe
         daily = None if sharpe is None else sharpe / math.sqrt(DAYS_PER_YEAR)
-        await self._backtests.record_trials([Trial(find_data_set(run), name_trial(run.request), daily)])
+        await self._backtests.record_trials(
+            [Trial(find_data_set(run.request, run.data), name_trial(run.request), daily)]
+        )
         run = await self._judge(result)
         asked = run.request
         kept = StoredRun(run.id, run.created_at, asked.symbols, asked.strategy, write_run(run), arrays)
@@ -231,7 +234,7 @@ class BacktestKeeper:
 
     async def _judge(self, result: BacktestResult) -> BacktestRun:
         run = result.run
-        counted = await self._backtests.count_trials(find_data_set(run))
+        counted = await self._backtests.count_trials(find_data_set(run.request, run.data))
         if run.significance is not None and run.significance.trials == counted.trials:
             return run
         _, returns = compute_daily(float(run.request.initial_cash), result.books)
@@ -241,14 +244,14 @@ class BacktestKeeper:
         return replace(run, significance=found)
 
 
-def _part(on_progress: OnProgress, start: float, end: float) -> OnProgress:
+def part_of(on_progress: OnProgress, start: float, end: float) -> OnProgress:
     """Hears of a part of the work, and tells how far the whole is by that."""
     return lambda share, words: on_progress(start + share * (end - start), words)
 
 
-def find_data_set(run: BacktestRun) -> DataSet:
-    """The candles that a run was tried on, as trials are counted."""
-    return DataSet(run.data.source, run.request.symbols, run.request.since, run.request.until)
+def find_data_set(request: BacktestRequest, data: BacktestData) -> DataSet:
+    """The candles that something was tried on, as trials are counted."""
+    return DataSet(data.source, request.symbols, request.since, request.until)
 
 
 def name_trial(request: BacktestRequest) -> str:
@@ -316,8 +319,10 @@ def _write_task(folder: Path, task: Task, history: Mapping[str, Bars]) -> None:
     save_bars(folder / BARS_FILE, history)
 
 
-def _explain(last: Mapping[str, Any], status: int) -> ServiceError:
-    """What a process that did not get done has died of."""
+def explain(
+    last: Mapping[str, Any], status: int, work: str = "backtest", code: str = "backtest_failed"
+) -> ServiceError:
+    """What a process that did not get done has died of, and what it was doing."""
     if "error" in last:
         kind: type[ServiceError] = getattr(errors, last["error"]["kind"], ServiceError)
         return kind(last["error"]["message"], code=last["error"]["code"])
@@ -325,4 +330,4 @@ def _explain(last: Mapping[str, Any], status: int) -> ServiceError:
         reason = "was killed, most likely because the machine ran out of memory; try a shorter span"
     else:
         reason = f"ended with status {status}; its error is in the log above"
-    return ServiceError(f"The backtest {reason}.", code="backtest_failed")
+    return ServiceError(f"The {work} {reason}.", code=code)
