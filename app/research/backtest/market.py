@@ -48,7 +48,7 @@ def prepare(plan: Plan, series: Sequence[Series]) -> Prepared:
     """Prepare the markets of a backtest.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.check_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `checked_bars.check_bars`.
     """
     return prepare_on(Ground(series), plan, [one.signals for one in series])
 

@@ -11,15 +11,17 @@ import hashlib
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.extending import overload, register_jitable
+from numba.core import cgutils
+from numba.extending import intrinsic, overload, register_jitable
+from numba.np.arrayobj import make_array
 
 from app.broker import fill_rules, order_rules
 from app.domain import money, portfolio
-from app.research.backtest.arrays import nearest_units
+from app.research.backtest.units import nearest_units
 from app.risk import limit_rules, protection, sizing
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -143,6 +145,25 @@ def inner(function: Function) -> Function:
 def inlined(function: Function) -> Function:
     """Write a function's code into those that call it: of what takes arrays and runs for each bar."""
     return cast("Function", numba.njit(nogil=True, inline="always")(function))
+
+
+@intrinsic  # type: ignore[misc]
+def borrowed(_context: Any, arrays: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """A tuple of arrays that compiled code does not count the users of; who hands them over keeps them while it runs.
+
+    Counting them at each look into a tuple would take several times what is done with them.
+    """
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        (tuple_,) = arguments
+        for place, kind in enumerate(arrays.types):
+            array = make_array(kind)(context, builder, builder.extract_value(tuple_, place))
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)
+            array.parent = cgutils.get_null_value(array.parent.type)
+            tuple_ = builder.insert_value(tuple_, array._getvalue(), place)  # noqa: SLF001 - as numba's own code
+        return tuple_
+
+    return arrays(arrays), generate
 
 
 def _choose_cache() -> bool:

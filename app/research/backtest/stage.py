@@ -16,10 +16,10 @@ from app.domain.market import Indicators, MarketSnapshot, Quote
 from app.domain.money import from_units
 from app.domain.signal import Prediction
 from app.errors import NotReadyError, UpstreamError
-from app.research.backtest.arrays import count_prices
 from app.research.backtest.books import FIRST_REFUSAL, OUTCOMES
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
+from app.research.backtest.units import count_prices
 from ml.bars import IntegerArray
 
 SOURCE = "backtest"
@@ -85,7 +85,7 @@ def count_candles(prepared: Prepared) -> IntegerArray:
 class Stage:
     """The market agent, the clock and the strategy of the cycle that was entered last.
 
-    It refuses what `check_snapshot` would refuse; `arrays.CheckedBars` has looked at all candles beforehand.
+    It refuses what `check_snapshot` would refuse; `checked_bars.CheckedBars` has looked at all candles beforehand.
 
     Args:
         plan: How the backtest trades.

@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from app.research.backtest.arrays import nearest_units
 from app.research.backtest.books import OUTCOMES, CodeArray
 from app.research.backtest.kernel.layout import CLOSE, HIGH, LOW, OPEN, Candle, Market
 from app.research.backtest.native import compiled, inlined
+from app.research.backtest.units import nearest_units
 from ml.bars import FloatArray, IntegerArray
 
 _INSUFFICIENT_HISTORY = OUTCOMES.index("insufficient_history")
