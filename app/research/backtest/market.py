@@ -107,7 +107,7 @@ def _find_shares(plan: Plan, part: Part, said: Said, wanted: IntegerArray) -> In
 
 
 def _find_too_old(ground: Ground, plan: Plan, said: Sequence[Said]) -> BoolArray:
-    """Whether the model behind each bar's signal is too old to be traded on by the next open, shape (n_bars,) or (0,)."""
+    """Whether the model behind each signal is too old to be traded on by the next open, shape (n_bars,) or (0,)."""
     if all(_are_ageless(signals) for signals in said):
         return _NEVER_OLD
     pieces = []

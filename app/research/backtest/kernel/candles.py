@@ -89,8 +89,8 @@ def find_faults(prices: Prices, bounds: Bounds, faults: CodeArray) -> tuple[int,
         before = price_at(closes, exact, CLOSE, bar - 1) if bar > 0 else price_at(opens, exact, OPEN, 0)
         opening, high = price_at(opens, exact, OPEN, bar), price_at(highs, exact, HIGH, bar)
         low, close = price_at(lows, exact, LOW, bar), price_at(closes, exact, CLOSE, bar)
-        lowest = min(lowest, min(opening, high), min(low, close))
-        highest = max(highest, max(opening, high), max(low, close))
+        lowest = min(lowest, opening, high, low, close)
+        highest = max(highest, opening, high, low, close)
         faults[bar] = _find_fault(opening, high, low, close, before, bounds)
     return lowest, highest
 

@@ -246,8 +246,8 @@ class Desk(NamedTuple):
 class State(NamedTuple):
     """The account under way, and what it is held to, in records.
 
-    `holdings` and `facts` have one a series, `fills` as many as there is room for, `looks` as many as bars are looked at
-    together, the others one.
+    `holdings` and `facts` have one a series, `fills` as many as there is room for, `looks` as many as bars are looked
+    at together, the others one.
     """
 
     rules: np.ndarray

@@ -122,7 +122,7 @@ def _mark(account: Account, holdings: np.ndarray, deepest_ppm: int, cycle: int) 
 
 @inlined
 def _judge_resting(desk: Desk, market: Market, fills: np.ndarray, bar: int) -> None:
-    """`resting.judge_resting` on the candles of the cycle's window that are not judged yet; looks at the last of them."""
+    """`resting.judge_resting` on the candles of the cycle's window not judged yet; looks at the last of them."""
     holding, times = desk.holding, market.open_time_ms
     judged, oldest = bar, find_oldest(holding)
     first = max(desk.facts.first_bar, bar - desk.rules.window_bars + 1)
