@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -31,6 +32,9 @@ _LARGEST_RESULT = 2.0**62
 _LARGEST_AMOUNT = 2**62
 _FAR_APART = 2.0**-50
 """Products that differ by a larger share of their sum differ by more than rounding."""
+
+_LEAST_ROOM = 64 * 2**20
+"""Bytes that must be free to keep compiled code, which has 5 MB: numba breaks off where it cannot write it."""
 
 _RULES: tuple[Callable[..., object], ...] = (
     nearest_units,
@@ -134,7 +138,7 @@ for rule in _RULES:
 
 def compiled(function: Function) -> Function:
     """Compile a function at its first call; what comes of that is kept for later processes where they can have it."""
-    return cast("Function", numba.njit(cache=_IS_KEPT, nogil=True)(function))
+    return cast("Function", numba.njit(cache=_CACHE is not None, nogil=True)(function))
 
 
 def inner(function: Function) -> Function:
@@ -166,8 +170,8 @@ def borrowed(_context: Any, arrays: Any) -> Any:  # noqa: ANN401 - numba's own t
     return arrays(arrays), generate
 
 
-def _choose_cache() -> bool:
-    """Keep compiled code in a folder that is named after every source it comes from; False where there can be none.
+def _choose_cache() -> Path | None:
+    """Keep compiled code in a folder that is named after every source it comes from; None where there can be none.
 
     numba itself looks at the one file that a function stands in, and would go on with rules that have changed.
     """
@@ -179,10 +183,22 @@ def _choose_cache() -> bool:
     folder = Path(base) / "papertape" / f"native-{sources.hexdigest()[:16]}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        room = shutil.disk_usage(folder).free
     except (OSError, RuntimeError):
-        return False
+        return None
+    if not os.access(folder, os.W_OK) or (room < _LEAST_ROOM and not _has_code(folder)):
+        return None
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-    return os.access(folder, os.W_OK)
+    return folder
 
 
-_IS_KEPT = _choose_cache()
+def _has_code(folder: Path) -> bool:
+    return any(folder.rglob("*.nbc"))
+
+
+def is_compiled() -> bool:
+    """Whether an earlier process left compiled code; without any, the first call waits for the compiler."""
+    return _CACHE is not None and _has_code(_CACHE)
+
+
+_CACHE = _choose_cache()
