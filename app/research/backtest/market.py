@@ -70,9 +70,14 @@ def prepare_on(ground: Ground, plan: Plan, said: Sequence[Said]) -> Prepared:
     busy = np.flatnonzero(in_order == CONFIDENT)
     needs_volume = plan.limits.max_volume_share > 0 or plan.terms.volume_share > 0
     true_ranges, shares = _measure(ground, plan, said, found)
+    opening, high, low, close, exact = ground.prices
     market = Market(
         ground.open_time_ms,
-        *ground.prices,
+        open=opening,
+        high=high,
+        low=low,
+        close=close,
+        exact=exact,
         volume=ground.volume if needs_volume else _NONE,
         verdicts=verdicts,
         true_ranges=true_ranges,

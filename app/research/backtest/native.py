@@ -151,8 +151,7 @@ def inlined(function: Function) -> Function:
     return cast("Function", numba.njit(nogil=True, inline="always")(function))
 
 
-@intrinsic  # type: ignore[misc]
-def borrowed(_context: Any, arrays: Any) -> Any:  # noqa: ANN401 - numba's own types
+def _borrow(_context: Any, arrays: Any) -> Any:  # noqa: ANN401 - numba's own types
     """A tuple of arrays that compiled code does not count the users of; who hands them over keeps them while it runs.
 
     Counting them at each look into a tuple would take several times what is done with them.
@@ -161,13 +160,16 @@ def borrowed(_context: Any, arrays: Any) -> Any:  # noqa: ANN401 - numba's own t
     def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
         (tuple_,) = arguments
         for place, kind in enumerate(arrays.types):
-            array = make_array(kind)(context, builder, builder.extract_value(tuple_, place))
-            array.meminfo = cgutils.get_null_value(array.meminfo.type)
-            array.parent = cgutils.get_null_value(array.parent.type)
+            array = make_array(kind)(context, builder, builder.extract_value(tuple_, place))  # type: ignore[no-untyped-call]
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)  # type: ignore[no-untyped-call]
+            array.parent = cgutils.get_null_value(array.parent.type)  # type: ignore[no-untyped-call]
             tuple_ = builder.insert_value(tuple_, array._getvalue(), place)  # noqa: SLF001 - as numba's own code
         return tuple_
 
     return arrays(arrays), generate
+
+
+borrowed: Any = intrinsic(_borrow)
 
 
 def _choose_cache() -> Path | None:

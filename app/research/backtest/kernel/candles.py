@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
 from app.research.backtest.books import OUTCOMES, CodeArray
 from app.research.backtest.kernel.layout import CLOSE, HIGH, LOW, OPEN, Candle, Market
 from app.research.backtest.native import compiled, inlined
@@ -47,7 +45,7 @@ class Bounds(NamedTuple):
 @inlined
 def price_at(prices: FloatArray, exact: IntegerArray, row: int, bar: int) -> int:
     """A price in 1e-8 quote units."""
-    return exact[row, bar] if exact.shape[1] else np.int64(nearest_units(prices[bar]))
+    return int(exact[row, bar]) if exact.shape[1] else int(nearest_units(prices[bar]))
 
 
 @inlined

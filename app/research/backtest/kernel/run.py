@@ -61,12 +61,12 @@ def _run_cycle(market: Market, state: State, cycles: Cycles) -> None:
     end_days(state, cycles)
     cycle = progress.cycle
     bar, series = (cycle, 0) if len(cycles.bars) == 0 else (cycles.bars[cycle], cycles.series[cycle])
-    verdict, side = np.int64(market.verdicts[bar]), 0
+    verdict, side = int(np.int64(market.verdicts[bar])), 0
     if verdict < FIRST_REFUSAL:
         holding = state.holdings[series]
         holding.mark = price_at(market.open, market.exact, OPEN, bar + 1)
         if cycle == progress.next_busy:
-            side = np.int64(cycles.sides[progress.place])
+            side = int(np.int64(cycles.sides[progress.place]))
             verdict = find_idle(holding.quantity, side, state.rules[0].allow_short)
         if holding.resting > 0 or (side != 0 and verdict == CONFIDENT):
             outcome = _trade(market, state, cycles, bar, series, side)
@@ -147,4 +147,5 @@ def _look(market: Market, state: State, cycles: Cycles) -> Candle:
         for place in range(progress.first_look, progress.looks_end):
             bar = busy[place] if len(cycles.bars) == 0 else cycles.bars[busy[place]]
             load_candle(looks[place - progress.first_look], market, bar)
-    return looks[progress.place - progress.first_look]
+    candle: Candle = looks[progress.place - progress.first_look]
+    return candle
