@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -42,6 +42,7 @@ from app.research.event_relay import EventRelay
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
 from app.research.model_keeper import ModelKeeper
+from app.research.optimization.keeper import OptimizationKeeper
 from app.research.parity.keeper import ParityKeeper
 from app.research.performance import PerformanceKeeper
 from app.research.reasons import ReasonFinder
@@ -57,6 +58,7 @@ from app.storage.events import SqlEvents
 from app.storage.jobs import SqlJobs
 from app.storage.ledger import SqlLedger
 from app.storage.models import SqlModels
+from app.storage.optimizations import SqlOptimizations
 from app.storage.outcomes import SqlOutcomes
 from app.storage.performance_rows import SqlPerformanceRows
 from app.storage.portfolio_views import SqlPortfolio
@@ -84,6 +86,7 @@ class Service:
     market: MarketData
     history: HistoryKeeper
     backtests: BacktestKeeper
+    optimizations: OptimizationKeeper
     keeper: ModelKeeper
     engine: TradingEngine
     scorer: Scorer
@@ -292,7 +295,7 @@ class Service:
         with suppress(ServiceError):
             state["halted"] = (await self.ledger.load_standing(self.key)).halt is not None
             newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
-            state["last_cycle"] = _describe_cycle(newest[0]) if newest else None
+            state["last_cycle"] = readiness.describe_cycle(newest[0]) if newest else None
         return state
 
     def _require_books(self) -> None:
@@ -317,8 +320,11 @@ class Service:
         settings = self.settings
         spec = make_spec(settings)
         self.history = HistoryKeeper(self.market, CandleStore(self.database), self.clock)
-        self.backtests = BacktestKeeper(
-            self.market, self.history, SqlBacktests(self.database, self.clock), self.clock, settings.model_path
+        runs, models = SqlBacktests(self.database, self.clock), settings.model_path
+        self.backtests = BacktestKeeper(self.market, self.history, runs, self.clock, models)
+        kept, backend = SqlOptimizations(self.database), settings.training_backend
+        self.optimizations = OptimizationKeeper(
+            self.backtests, runs, kept, self._job_runner, models=models, backend=backend
         )
         self.keeper = ModelKeeper(self.history, self.models, self.strategy, self.clock, spec, self._model_taken)
         self._monitoring = MarketMonitoringAgent(
@@ -382,16 +388,3 @@ def build_service(
 
 def _cycle_id(error: ServiceError) -> dict[str, object]:
     return {"cycle_id": error.context["cycle_id"]} if "cycle_id" in error.context else {}
-
-
-def _describe_cycle(report: CycleReport) -> dict[str, Any]:
-    finished: datetime = report.finished_at
-    status = report.execution.status if report.execution else report.status
-    reason_code = report.execution.reason_code if report.execution else report.reason_code
-    return {
-        "id": report.id,
-        "symbol": report.symbol,
-        "finished_at": finished.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "status": status.value,
-        "reason_code": reason_code,
-    }

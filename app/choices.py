@@ -22,6 +22,7 @@ from app.exchanges.simulated import SimulatedMarketData
 from app.observability.metrics import Metrics
 from app.research.backtest.request import BacktestRequest, WalkForwardRule
 from app.research.model_keeper import ModelSpec
+from app.research.optimization.space import Axis, Range, find_start, make_axis
 from app.research.replay import Rules
 from app.risk.limits import LimitRules
 from app.risk.protection import ProtectionRule
@@ -30,6 +31,7 @@ from app.setting_kinds import MarketSource
 from app.settings import Settings
 from app.storage.waits import SqlWaits
 from app.strategies.forest import FOREST
+from app.strategies.moving_average_cross import MOVING_AVERAGE_CROSS
 from app.strategies.registry import get_rule
 from ml.labels import LabelRule
 
@@ -51,6 +53,9 @@ _OF_THE_MACHINE = {
     "port",
     "training_backend",
 }
+
+TUNED: Final = MOVING_AVERAGE_CROSS.name
+"""The strategy that is optimised where none is named: a trial of the forest takes a thousand times as long."""
 
 BACKTEST_SETTINGS: Final = (
     "initial_cash",
@@ -96,6 +101,7 @@ _LEAST_STEPS = 10
 
 _USUAL_SPAN = timedelta(days=30)
 _LEAST_CANDLES = 1_000
+_USUAL_DAYS = timedelta(days=180)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -311,6 +317,37 @@ def ask_backtest(
     if since is None:
         since = until - max(_USUAL_SPAN, _LEAST_CANDLES * interval.duration)
     return make_backtest_request(settings, own, since=since, until=until, **asked)
+
+
+def choose_axes(
+    settings: Settings, ranges: Mapping[str, Range], asked: Mapping[str, Any]
+) -> tuple[tuple[Axis, ...], dict[str, Any]]:
+    """What an optimisation varies, and the fields of `make_backtest_request` that every trial has besides.
+
+    Args:
+        settings: The service's.
+        ranges: What varies, by name; everything that the strategy has, and `asked` does not give, where there is none.
+        asked: The fields that are asked for, the strategy among them.
+
+    Raises:
+        InvalidInputError: As `make_axis` and `find_start`.
+        NotFoundError: `unknown_strategy`.
+    """
+    strategy, fixed = asked["strategy"], asked.get("parameters", {})
+    every = {one.name: Range() for one in get_rule(strategy).parameters if one.name not in fixed}
+    chosen = ranges or (every if asked.get("model_id") is None else {})
+    axes = tuple(make_axis(strategy, name, one) for name, one in chosen.items())
+    if asked.get("model_id") is not None:
+        return axes, dict(asked)
+    parameters, lookback = find_start(strategy, fixed, axes)
+    window = {"window_bars": max(settings.default_klines_limit, lookback)}
+    return axes, {**window, **asked, "parameters": parameters}
+
+
+def choose_days(now: datetime, since: datetime | None, until: datetime | None) -> tuple[datetime, datetime]:
+    """The span of an optimisation, which counts in days: the last 180 whole ones where it is left open."""
+    until = until or now.replace(hour=0, minute=0, second=0, microsecond=0)
+    return since or until - _USUAL_DAYS, until
 
 
 def _walk_forward_rule(settings: Settings, interval: Interval, step_bars: int | None) -> WalkForwardRule:

@@ -14,7 +14,15 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from app import __version__, account_commands, backtest_commands, book_commands, parity_commands, terminal
+from app import (
+    __version__,
+    account_commands,
+    backtest_commands,
+    book_commands,
+    optimize_commands,
+    parity_commands,
+    terminal,
+)
 from app.bootstrap import Service
 from app.command_running import AsJson, be_quiet, check_symbols, open_books, parse_moment, run_with_service
 from app.demo import run_demo
@@ -268,6 +276,7 @@ for command in (
     *(account_commands.performance, book_commands.verify, book_commands.replay, book_commands.why),
     parity_commands.parity,
     *(backtest_commands.backtest, backtest_commands.walk_forward, backtest_commands.compare),
+    optimize_commands.optimize,
 ):
     app.command()(command)
 

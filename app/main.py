@@ -21,7 +21,18 @@ from app.api.docs import install_docs
 from app.api.errors import install_error_handlers
 from app.api.middleware import HostGuard, OriginGuard, RequestIdentity, RequestRecord, SizeLimits
 from app.api.openapi import DESCRIPTION, TAGS, install_openapi
-from app.api.routes import backtests, events, model, operations, parity, performance, portfolio, records, trading
+from app.api.routes import (
+    backtests,
+    events,
+    model,
+    operations,
+    optimize,
+    parity,
+    performance,
+    portfolio,
+    records,
+    trading,
+)
 from app.api.server import Server, address_error, address_of, bind, server_config
 from app.bootstrap import build_service
 from app.observability.logging import configure_logging
@@ -66,7 +77,7 @@ def create_app(settings: Settings, build: Callable[[Settings], Service] = build_
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     install_error_handlers(app)
-    for routes in (trading, records, portfolio, performance, events, model, backtests, parity, operations):
+    for routes in (trading, records, portfolio, performance, events, model, backtests, optimize, parity, operations):
         app.include_router(routes.router)
     install_docs(app, enabled=shows_docs)
     install_openapi(app, with_key=settings.api_key is not None)

@@ -75,7 +75,8 @@ _SETTINGS: dict[str, Any] = {
 }
 
 
-def _integer(least: int, most: int) -> Any:  # noqa: ANN401 - a type
+def integer(least: int, most: int) -> Any:  # noqa: ANN401 - a type
+    """A whole number, as JSON has it."""
     return Annotated[int, Field(strict=True, ge=least, le=most), BeforeValidator(whole)]
 
 
@@ -103,16 +104,16 @@ class _Asked(BaseModel):
         None,
         description="forest: a model of GET /models, on candles after its training. Else it is trained on the way.",
     )
-    step_bars: _integer(1, request.MAXIMUM_BARS) | None = Field(  # type: ignore[valid-type]
+    step_bars: integer(1, request.MAXIMUM_BARS) | None = Field(  # type: ignore[valid-type]
         None, description="forest: after how many candles it is trained anew, on the newest `training_klines`."
     )
-    window_bars: _integer(request.LEAST_WINDOW, request.MAXIMUM_WINDOW) | None = Field(  # type: ignore[valid-type]
+    window_bars: integer(request.LEAST_WINDOW, request.MAXIMUM_WINDOW) | None = Field(  # type: ignore[valid-type]
         None, description="How many closed candles a cycle looks at; DEFAULT_KLINES_LIMIT when left out."
     )
-    latency_bars: _integer(0, request.MAXIMUM_LATENCY) | None = Field(  # type: ignore[valid-type]
+    latency_bars: integer(0, request.MAXIMUM_LATENCY) | None = Field(  # type: ignore[valid-type]
         None, description="How many candles late a signal is traded, beside the next open; 0 when left out."
     )
-    seed: _integer(0, 2**32 - 1) | None = Field(  # type: ignore[valid-type]
+    seed: integer(0, 2**32 - 1) | None = Field(  # type: ignore[valid-type]
         None, description="Fixes everything that is drawn; 0 when left out."
     )
     driver: Driver | None = Field(
@@ -139,8 +140,13 @@ class NewBacktest(_WithSettings):
 
     def to_domain(self, settings: Settings, now: datetime) -> BacktestRequest:
         """The request; raises InvalidInputError where it makes no sense as a whole."""
+        own, asked = self.split()
+        return ask_backtest(settings, own, now, **asked)
+
+    def split(self) -> tuple[Mapping[str, object], dict[str, Any]]:
+        """The settings that are named, and everything else that is."""
         asked: dict[str, Any] = self.model_dump(exclude_none=True)
-        own: Mapping[str, object] = {name: asked.pop(name) for name in OWN_SETTINGS if name in asked}
+        own = {name: asked.pop(name) for name in OWN_SETTINGS if name in asked}
         if "symbol" in asked:
             asked["symbols"] = [asked.pop("symbol")]
-        return ask_backtest(settings, own, now, **asked)
+        return own, asked

@@ -26,6 +26,7 @@ from app.errors import ServiceError
 from app.observability.metrics import Metrics
 from app.research.backtest.keeper import BacktestKeeper
 from app.research.backtest.request import BacktestRequest
+from app.research.optimization.keeper import OptimizationKeeper
 from app.research.parity.report import ParityReport
 from app.research.performance import PerformanceReport
 from app.research.reasons import TradeReason
@@ -176,6 +177,11 @@ class Service(Protocol):
     @property
     def backtests(self) -> BacktestKeeper:
         """Backtests, and what came of them."""
+        ...
+
+    @property
+    def optimizations(self) -> OptimizationKeeper:
+        """Optimisations, and what came of them."""
         ...
 
     @property

@@ -24,6 +24,7 @@ TAGS = [
     {"name": "events", "description": "What happened, as a list and as a live stream."},
     {"name": "model", "description": "The model's card, track record, predictions and training."},
     {"name": "backtest", "description": "Strategies on past candles, by the rules of the live service."},
+    {"name": "optimize", "description": "Parameters of a strategy, and whether what was found can be believed."},
     {"name": "jobs", "description": "Long work, such as trainings and backtests."},
     {"name": "operations", "description": "Health, readiness and metrics; without a key."},
 ]

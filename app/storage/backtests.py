@@ -85,7 +85,7 @@ class SqlBacktests:
 
     async def save(self, run: StoredRun) -> None:
         """Keep a run whole, unless it is there already."""
-        row = {name: getattr(run, name) for name in StoredRun.__dataclass_fields__} | {"symbols": _enclose(run.symbols)}
+        row = {name: getattr(run, name) for name in StoredRun.__dataclass_fields__} | {"symbols": enclose(run.symbols)}
 
         def work(connection: Connection) -> None:
             insert = import_module(f"sqlalchemy.dialects.{connection.dialect.name}").insert(backtest_runs)
@@ -131,7 +131,7 @@ class SqlBacktests:
             strategy: Only runs of this strategy.
         """
         page = PageRequest.parse("backtest", limit, cursor)
-        statement = _narrow(_SELECT_RUNS, wanted, strategy)
+        statement = narrow_runs(_SELECT_RUNS, backtest_runs.c, wanted, strategy)
         return await self._database.read(
             lambda connection: page.fetch(
                 connection, statement, backtest_runs.c.number, lambda row: (str(row[1]), str(row[2]))
@@ -150,7 +150,7 @@ class SqlBacktests:
         rows = [
             {
                 "source": one.data_set.source,
-                "symbols": _enclose(one.data_set.symbols),
+                "symbols": enclose(one.data_set.symbols),
                 "since": one.data_set.since,
                 "until": one.data_set.until,
                 "digest": one.digest,
@@ -183,7 +183,7 @@ class SqlBacktests:
                 trials.source == data_set.source,
                 trials.since < data_set.until,
                 trials.until > data_set.since,
-                or_(*(trials.symbols.contains(_enclose((symbol,)), autoescape=True) for symbol in data_set.symbols)),
+                or_(*(trials.symbols.contains(enclose((symbol,)), autoescape=True) for symbol in data_set.symbols)),
             )
             .group_by(trials.digest)
         )
@@ -193,12 +193,12 @@ class SqlBacktests:
         return TrialCount(len(found), float(np.var(known, ddof=1)) if len(known) > 1 else None)
 
 
-def _narrow(statement: Select[Any], wanted: Selection, strategy: str | None) -> Select[Any]:
-    runs = backtest_runs.c
+def narrow_runs(statement: Select[Any], runs: Any, wanted: Selection, strategy: str | None) -> Select[Any]:  # noqa: ANN401
+    """Those of a table's runs, by its columns, that are wanted, as `SqlBacktests.list` has it."""
     if strategy is not None:
         statement = statement.where(runs.strategy == (strategy if is_plain(strategy) else ""))
     if wanted.symbol is not None:
-        statement = statement.where(runs.symbols.contains(_enclose((wanted.symbol,)), autoescape=True))
+        statement = statement.where(runs.symbols.contains(enclose((wanted.symbol,)), autoescape=True))
     if wanted.since is not None:
         statement = statement.where(runs.created_at >= wanted.since)
     if wanted.until is not None:
@@ -206,7 +206,7 @@ def _narrow(statement: Select[Any], wanted: Selection, strategy: str | None) -> 
     return statement
 
 
-def _enclose(symbols: Sequence[str]) -> str:
+def enclose(symbols: Sequence[str]) -> str:
     """Symbols as one text in which each can be looked for: ",BTCUSDT,ETHUSDT,"."""
     return f",{','.join(sorted(symbols))},"
 

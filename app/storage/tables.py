@@ -339,6 +339,19 @@ backtest_runs = Table(
     sqlite_autoincrement=True,
 )
 
+# Optimisations, in the same way; the backtest of what each found best is among the backtests.
+optimization_runs = Table(
+    "optimization_runs",
+    metadata,
+    Column("number", RowNumber, primary_key=True),
+    Column("id", String(64), nullable=False, unique=True),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("symbols", String(255), nullable=False),
+    Column("strategy", String(64), nullable=False),
+    Column("document", PackedText, nullable=False),
+    sqlite_autoincrement=True,
+)
+
 # Everything that was ever tried on some candles, whoever tried it and whatever became of its run: the more was tried,
 # the better the best of it looks by luck alone. `symbols` are sorted and enclosed in commas.
 backtest_trials = Table(

@@ -122,7 +122,7 @@ async def test_process_that_is_killed_leaves_nothing_and_the_run_is_simply_run_a
     assert caught.value.code == "backtest_failed"
     assert (await bench.keeper.list(10)).items == ()
     result = await bench.keeper.run(ask(), bench.hear)
-    assert (await bench.store.count_trials(find_data_set(result.run))).trials == 1
+    assert (await bench.store.count_trials(find_data_set(result.run.request, result.run.data))).trials == 1
     assert (await bench.keeper.load(result.run.id)).run == result.run
 
 

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sysconfig
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,8 +24,11 @@ READY_SECONDS = 60.0
 
 
 @contextmanager
-def running_service(folder: Path) -> Iterator[tuple[str, str]]:
-    """The address of the service on the simulated market with a model and a few trades, and the id of a backtest."""
+def running_service(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """The address of the service on the simulated market with a model and a few trades.
+
+    And the ids of a backtest and of an optimisation.
+    """
     chosen = settings(
         database_url=f"sqlite:///{folder / 'trading.db'}",
         model_path=folder / "models",
@@ -43,13 +46,14 @@ def running_service(folder: Path) -> Iterator[tuple[str, str]]:
             client.post("/trading/run-cycle", params={"symbol": symbol}).raise_for_status()
         order = {"symbol": "BTCUSDT", "side": "BUY", "quantity": "0.001"}
         client.post("/portfolio/orders", json=order).raise_for_status()
-        yield server.url, run_backtest(client)
+        asked = {"strategy": "moving-average-cross", "interval": "15m", "parameters": {"fast_bars": 3, "slow_bars": 9}}
+        varied = {"space": {"fast_bars": {"low": 5, "high": 20, "step": 5}}, "interval": "4h", "method": "grid"}
+        yield server.url, run_job(client, "/backtest/run", asked), run_job(client, "/optimize", varied)
 
 
-def run_backtest(client: httpx.Client) -> str:
-    """The id of a backtest that trades."""
-    asked = {"strategy": "moving-average-cross", "interval": "15m", "parameters": {"fast_bars": 3, "slow_bars": 9}}
-    answer = client.post("/backtest/run", json=asked).raise_for_status()
+def run_job(client: httpx.Client, address: str, asked: Mapping[str, object]) -> str:
+    """The id of the run that a job comes to."""
+    answer = client.post(address, json=asked).raise_for_status()
     deadline = time.monotonic() + READY_SECONDS
     while (job := client.get(answer.headers["location"]).json())["status"] in ("QUEUED", "RUNNING"):
         assert time.monotonic() < deadline, job
@@ -64,8 +68,8 @@ def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> 
         "SCHEMATHESIS_HOOKS": "tests.support.schemathesis_hooks",
         "NO_COLOR": "1",
     }
-    with running_service(tmp_path) as (address, backtest_id):
-        environment["BACKTEST_ID"] = backtest_id
+    with running_service(tmp_path) as (address, backtest_id, optimization_id):
+        environment |= {"BACKTEST_ID": backtest_id, "OPTIMIZATION_ID": optimization_id}
         command = [
             *(str(SCHEMATHESIS), f"--config-file={ROOT / 'tests/support/schemathesis.toml'}"),
             *("run", f"{address}/openapi.json", f"--max-examples={EXAMPLES}", "--seed=1", "--no-shrink"),
@@ -77,4 +81,4 @@ def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> 
         )
 
     assert result.returncode == 0, "\n".join(line[:500] for line in (result.stdout + result.stderr).splitlines())
-    assert "48 selected / 49 total" in result.stdout
+    assert "52 selected / 53 total" in result.stdout

@@ -105,7 +105,7 @@ async def test_migrations_make_the_triggers(database: Database) -> None:
     if "PostgreSQL" in database.description:
         of_orders.append("orders_no_truncate")
     of_tables = [f"{table}_{kind}" for table in APPEND_ONLY for kind in kinds]
-    assert found == sorted([*of_tables, *RULES, *of_orders, "backtest_runs_no_update"])
+    assert found == sorted([*of_tables, *RULES, *of_orders, "backtest_runs_no_update", "optimization_runs_no_update"])
 
 
 async def test_migration_that_breaks_off_leaves_nothing_and_can_be_run_again(bare_database_url: str) -> None:

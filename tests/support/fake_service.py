@@ -45,6 +45,8 @@ from app.observability.metrics import Metrics
 from app.research.backtest.keeper import BacktestKeeper
 from app.research.backtest.request import BacktestRequest
 from app.research.history import HistoryKeeper
+from app.research.jobs import JobRunner
+from app.research.optimization.keeper import OptimizationKeeper
 from app.research.parity.report import ParityReport
 from app.research.reasons import TradeReason
 from app.research.replay import Replay
@@ -53,6 +55,8 @@ from app.settings import Settings
 from app.storage.backtests import SqlBacktests
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
+from app.storage.jobs import SqlJobs
+from app.storage.optimizations import SqlOptimizations
 from app.storage.portfolio_views import SqlPortfolio
 from tests.support.fakes import (
     CARD,
@@ -191,6 +195,14 @@ class FakeService:
         history = HistoryKeeper(self.market, CandleStore(database), self.clock)
         runs = SqlBacktests(database, self.clock)
         self.backtests = BacktestKeeper(self.market, history, runs, self.clock, self.settings.model_path)
+        self.optimizations = OptimizationKeeper(
+            self.backtests,
+            runs,
+            SqlOptimizations(database),
+            JobRunner(SqlJobs(database, self.clock)),
+            models=self.settings.model_path,
+            backend="loky",
+        )
         self.event_log: EventLog = FakeEvents()
         self.replayer = self.reasons = FakeRecords(self.ledger)
         self.event_relay: EventRelay = FakeEvents()

@@ -16,16 +16,16 @@ import numpy as np
 
 from app import __version__, errors
 from app.domain.instrument import Instrument
-from app.domain.ports import EVERYTHING, Clock, MarketData, Page, Selection
+from app.domain.ports import EVERYTHING, Clock, MarketData, Selection
 from app.domain.record import canonical, digest, from_microseconds, microseconds, to_plain
-from app.errors import InvalidInputError, ServiceError, StorageError
+from app.errors import InvalidInputError, ServiceError
 from app.research.backtest.books import find_first_difference
 from app.research.backtest.computing import Task
 from app.research.backtest.measuring import compute_daily, count_missing
 from app.research.backtest.request import LEAST_BARS, STORE, BacktestRequest, Driver
 from app.research.backtest.result import BacktestData, BacktestResult, BacktestRun, SeriesData
 from app.research.backtest.speaking import count_warm_up_bars
-from app.research.backtest.stored import read_result, read_run, write_run
+from app.research.backtest.stored import RunPage, read_page, read_result, read_run, write_run
 from app.research.backtest.worker import BARS_FILE, BOOKS_FILE, RUN_FILE, TASK_FILE
 from app.research.child import OnProgress, run_child
 from app.research.history import HistoryKeeper
@@ -52,13 +52,6 @@ class Candles:
 
     history: Mapping[str, Bars]
     refused_rows: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage(Page[BacktestRun]):
-    """A page of runs, and the ids of those that belong on it and cannot be read."""
-
-    unreadable: tuple[str, ...]
 
 
 class BacktestKeeper:
@@ -129,9 +122,9 @@ class BacktestKeeper:
             UpstreamError: Candles that are missing could not be fetched.
             ServiceError: `backtest_failed`, the process broke.
         """
-        task, candles = await self._prepare(request, on_progress, candles)
+        task, candles = await self.prepare(request, on_progress, candles)
         if not await self._backtests.exists(task.id):
-            await self._keep(*await self._compute(task, candles, _part(on_progress, _FETCHED, _COMPUTED)))
+            await self._keep(*await self._compute(task, candles, part_of(on_progress, _FETCHED, _COMPUTED)))
         on_progress(1.0, "Done.")
         return await self.load(task.id)
 
@@ -152,11 +145,11 @@ class BacktestKeeper:
         Raises:
             ServiceError: As `run`.
         """
-        task, candles = await self._prepare(request, on_progress, candles)
+        task, candles = await self.prepare(request, on_progress, candles)
         books = []
         for place, driver in enumerate(Driver):
             share = (_COMPUTED - _FETCHED) / len(Driver)
-            hears = _part(on_progress, _FETCHED + place * share, _FETCHED + (place + 1) * share)
+            hears = part_of(on_progress, _FETCHED + place * share, _FETCHED + (place + 1) * share)
             own = replace(task, request=replace(request, driver=driver))
             document, arrays = await self._compute(own, candles, hears)
             books.append((await asyncio.to_thread(read_result, document, arrays)).books)
@@ -178,9 +171,9 @@ class BacktestKeeper:
 
     async def list(
         self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
-    ) -> RunPage:
+    ) -> RunPage[BacktestRun]:
         """The newest runs, newest first, each as it was judged when it was computed; raises as `SqlBacktests.list`."""
-        return await asyncio.to_thread(_read_page, await self._backtests.list(limit, cursor, wanted, strategy))
+        return await asyncio.to_thread(read_page, await self._backtests.list(limit, cursor, wanted, strategy), read_run)
 
     async def delete(self, run_id: str) -> None:
         """Throw a run away; that it was tried stays known. Raises NotFoundError `backtest_not_found`."""
@@ -189,9 +182,10 @@ class BacktestKeeper:
     def _source(self, request: BacktestRequest) -> str:
         return self._market.candle_source if request.source == STORE else FILE
 
-    async def _prepare(
+    async def prepare(
         self, request: BacktestRequest, on_progress: OnProgress, candles: Candles | None
     ) -> tuple[Task, Candles]:
+        """What is to be computed, and the candles that it needs of those that are there; raises as `run`."""
         if candles is None:
             candles = await self.fetch_candles(request, on_progress)
         candles = replace(candles, history=_cut(request, candles.history))
@@ -213,7 +207,7 @@ class BacktestKeeper:
                     "app.research.backtest.worker", (folder, self._models.absolute()), on_progress
                 )
                 if "done" not in last:
-                    raise _explain(last, status)
+                    raise explain(last, status)
                 return await asyncio.to_thread(
                     lambda: ((folder / RUN_FILE).read_text(), (folder / BOOKS_FILE).read_bytes())
                 )
@@ -229,7 +223,9 @@ class BacktestKeeper:
         run = result.run
         sharpe = run.performance.sharpe
         daily = None if sharpe is None else sharpe / math.sqrt(DAYS_PER_YEAR)
-        await self._backtests.record_trials([Trial(find_data_set(run), name_trial(run.request), daily)])
+        await self._backtests.record_trials(
+            [Trial(find_data_set(run.request, run.data), name_trial(run.request), daily)]
+        )
         run = await self._judge(result)
         asked = run.request
         kept = StoredRun(run.id, run.created_at, asked.symbols, asked.strategy, write_run(run), arrays)
@@ -237,7 +233,7 @@ class BacktestKeeper:
 
     async def _judge(self, result: BacktestResult) -> BacktestRun:
         run = result.run
-        counted = await self._backtests.count_trials(find_data_set(run))
+        counted = await self._backtests.count_trials(find_data_set(run.request, run.data))
         if run.significance is not None and run.significance.trials == counted.trials:
             return run
         _, returns = compute_daily(float(run.request.initial_cash), result.books)
@@ -247,14 +243,14 @@ class BacktestKeeper:
         return replace(run, significance=found)
 
 
-def _part(on_progress: OnProgress, start: float, end: float) -> OnProgress:
+def part_of(on_progress: OnProgress, start: float, end: float) -> OnProgress:
     """Hears of a part of the work, and tells how far the whole is by that."""
     return lambda share, words: on_progress(start + share * (end - start), words)
 
 
-def find_data_set(run: BacktestRun) -> DataSet:
-    """The candles that a run was tried on, as trials are counted."""
-    return DataSet(run.data.source, run.request.symbols, run.request.since, run.request.until)
+def find_data_set(request: BacktestRequest, data: BacktestData) -> DataSet:
+    """The candles that something was tried on, as trials are counted."""
+    return DataSet(data.source, request.symbols, request.since, request.until)
 
 
 def name_trial(request: BacktestRequest) -> str:
@@ -322,18 +318,10 @@ def _write_task(folder: Path, task: Task, history: Mapping[str, Bars]) -> None:
     save_bars(folder / BARS_FILE, history)
 
 
-def _read_page(page: Page[tuple[str, str]]) -> RunPage:
-    runs, unreadable = [], []
-    for run_id, document in page.items:
-        try:
-            runs.append(read_run(document))
-        except StorageError:
-            unreadable.append(run_id)
-    return RunPage(tuple(runs), page.next_cursor, tuple(unreadable))
-
-
-def _explain(last: Mapping[str, Any], status: int) -> ServiceError:
-    """What a process that did not get done has died of."""
+def explain(
+    last: Mapping[str, Any], status: int, work: str = "backtest", code: str = "backtest_failed"
+) -> ServiceError:
+    """What a process that did not get done has died of, and what it was doing."""
     if "error" in last:
         kind: type[ServiceError] = getattr(errors, last["error"]["kind"], ServiceError)
         return kind(last["error"]["message"], code=last["error"]["code"])
@@ -341,4 +329,4 @@ def _explain(last: Mapping[str, Any], status: int) -> ServiceError:
         reason = "was killed, most likely because the machine ran out of memory; try a shorter span"
     else:
         reason = f"ended with status {status}; its error is in the log above"
-    return ServiceError(f"The backtest {reason}.", code="backtest_failed")
+    return ServiceError(f"The {work} {reason}.", code=code)

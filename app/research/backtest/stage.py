@@ -36,9 +36,8 @@ _NOTHING_MEASURED = Indicators(None, None, None, None)
 class Script:
     """The cycles of a backtest in their order, as plain lists: what is looked at one by one is quicker so.
 
-    `verdicts` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units. `sides` are 1
-    where a BUY may be traded, -1 where a SELL may.
-    `candles` has the open, high, low, close and volume of each bar of it in 1e-8 units, shape (5, n_bars).
+    `verdicts` are those of `kernel.layout.Market`, `bars` are counted in it, `quotes` in 1e-8 quote units. `sides` are
+    1 where a BUY may be traded, -1 where a SELL may; `candles` are those of `count_candles`.
     `busy` are the cycles whose verdict is `CONFIDENT`, and the number of all of them at the end.
     """
 
@@ -60,8 +59,7 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
     """The cycles of a backtest; raises as `market.prepare`."""
     prepared = prepare(plan, series)
     ground, market = prepared.ground, prepared.market
-    bars, exact = ground.cycle_bars, market.exact if market.exact.shape[1] else count_prices(market)
-    candles = np.concatenate((exact, [ground.volume]))
+    bars, candles = ground.cycle_bars, count_candles(prepared)
     sides = np.zeros(len(bars), dtype=np.int8)
     sides[prepared.busy] = prepared.sides
     return Script(
@@ -75,6 +73,13 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
         sides.tolist(),
         [*prepared.busy.tolist(), len(bars)],
     )
+
+
+def count_candles(prepared: Prepared) -> IntegerArray:
+    """The open, high, low, close and volume of each bar in 1e-8 units, shape (5, n_bars)."""
+    market = prepared.market
+    prices = market.exact if market.exact.shape[1] else count_prices(market)
+    return np.concatenate((prices, [prepared.ground.volume]))
 
 
 class Stage:

@@ -33,9 +33,7 @@ class Verdicts:
     sides: CodeArray
 
 
-def find_verdicts(
-    signals: SignalArrays | SignalCodes, gate: Gate, latency_bars: int, refusals: CodeArray
-) -> Verdicts:
+def find_verdicts(signals: SignalArrays | SignalCodes, gate: Gate, latency_bars: int, refusals: CodeArray) -> Verdicts:
     """Judge every cycle; one that is refused (`CheckedBars.find_refusals`) stays so."""
     latency = min(latency_bars, len(refusals))
     late = signals[: len(refusals) - latency]

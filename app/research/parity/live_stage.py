@@ -15,7 +15,7 @@ from app.domain.record import microseconds
 from app.domain.signal import Edge, Prediction, Signal
 from app.research.backtest.market import prepare
 from app.research.backtest.plan import Plan, Series
-from app.research.backtest.stage import Script, Stage
+from app.research.backtest.stage import Script, Stage, count_candles
 from app.research.replay import RecordedCycle
 from app.strategies.bars import bars_from_candles
 from app.strategies.forest import predict_bars
@@ -122,11 +122,12 @@ def write_live_script(
     prepared = prepare(plan, series)
     places = [names.index(name_series(cycle)) for cycle in cycles]
     bars = [
-        int(prepared.first_bars[place]) + joined[names[place]].place(cycle.candles[-1])
+        int(prepared.ground.first_bars[place]) + joined[names[place]].place(cycle.candles[-1])
         for place, cycle in zip(places, cycles, strict=True)
     ]
     return Script(
         prepared,
+        count_candles(prepared),
         places,
         bars,
         [microseconds(cycle.report.finished_at) // 1_000 for cycle in cycles],

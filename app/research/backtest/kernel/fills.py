@@ -95,7 +95,12 @@ def _rest(holding: Holding, order: Order, side: int, price: int, active_from_ms:
 def protect(desk: Desk, entry: int, stop: int, target: int) -> None:
     """`Desk._guard_short` and `market_orders.protect` of the entry price and the distances of the stop and the target."""
     rules, holding, tick, duration_ms = desk.rules, desk.holding, desk.facts.tick, desk.facts.duration_ms
-    held, liquidation, order, last = holding.quantity, holding.orders[LIQUIDATION], holding.orders[STOP], holding.orders[TARGET]
+    held, liquidation, order, last = (
+        holding.quantity,
+        holding.orders[LIQUIDATION],
+        holding.orders[STOP],
+        holding.orders[TARGET],
+    )
     side = -1 if held > 0 else 1
     opened = desk.candle.opened_ms + duration_ms
     if held < 0:

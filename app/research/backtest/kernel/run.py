@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from app.domain.portfolio import worth
 from app.research.backtest.books import FIRST_REFUSAL
 from app.research.backtest.kernel.account import (
     capped,
@@ -38,10 +39,10 @@ from app.research.backtest.kernel.layout import (
     State,
 )
 from app.research.backtest.kernel.resting import find_oldest, judge_bar
-from app.domain.portfolio import worth
 from app.research.backtest.native import compiled, inlined, inner, within_bounds
 from app.risk import limit_rules
 from ml.bars import IntegerArray
+
 NEVER_HALTED = -(2**62)
 """Less than any equity."""
 
@@ -52,7 +53,13 @@ def run_cycles(market: Market, facts: np.ndarray, rules: np.ndarray, state: Stat
 
     What most cycles do is done here, on numbers that need no memory.
     """
-    account, moment, holdings, fills, looks = state.account[0], state.moment[0], state.holdings, state.fills, state.looks
+    account, moment, holdings, fills, looks = (
+        state.account[0],
+        state.moment[0],
+        state.holdings,
+        state.fills,
+        state.looks,
+    )
     verdicts, times, opening, exact = market.verdicts, market.open_time_ms, market.open, market.exact
     true_ranges, shares, too_old = market.true_ranges, market.shares, market.too_old
     order, bars, busy, sides, day_ends = cycles.series, cycles.bars, cycles.busy, cycles.sides, cycles.day_ends
@@ -123,7 +130,9 @@ def run_cycles(market: Market, facts: np.ndarray, rules: np.ndarray, state: Stat
                 else:
                     if next_ >= looks_end or next_ < first_look:
                         first_look, looks_end = next_, look_ahead(market, cycles, looks, next_)
-                    desk = Desk(rules[0], facts[series], account, holding, looks[next_ - first_look], moment, state.fill[0])
+                    desk = Desk(
+                        rules[0], facts[series], account, holding, looks[next_ - first_look], moment, state.fill[0]
+                    )
                 mark(account, holdings, deepest_ppm, cycle)
                 if is_busy:
                     booked = account.fills

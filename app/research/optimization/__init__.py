@@ -1,0 +1,1 @@
+"""Looks for the parameters of a strategy, and says whether what it found can be believed."""
