@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from typing import Any
 from uuid import uuid4
@@ -295,7 +295,7 @@ class Service:
         with suppress(ServiceError):
             state["halted"] = (await self.ledger.load_standing(self.key)).halt is not None
             newest = (await self.ledger.list_cycles(limit=1, wanted=Selection(source=self.market.source))).items
-            state["last_cycle"] = _describe_cycle(newest[0]) if newest else None
+            state["last_cycle"] = readiness.describe_cycle(newest[0]) if newest else None
         return state
 
     def _require_books(self) -> None:
@@ -386,16 +386,3 @@ def build_service(
 
 def _cycle_id(error: ServiceError) -> dict[str, object]:
     return {"cycle_id": error.context["cycle_id"]} if "cycle_id" in error.context else {}
-
-
-def _describe_cycle(report: CycleReport) -> dict[str, Any]:
-    finished: datetime = report.finished_at
-    status = report.execution.status if report.execution else report.status
-    reason_code = report.execution.reason_code if report.execution else report.reason_code
-    return {
-        "id": report.id,
-        "symbol": report.symbol,
-        "finished_at": finished.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-        "status": status.value,
-        "reason_code": reason_code,
-    }

@@ -74,6 +74,8 @@ def optimize(options: OptimizeOptions) -> None:
     """Try parameters on past candles, and say whether the best can be believed. Begun again it goes on where it was."""
     settings = load_settings()
     be_quiet(settings)
+    if options.html is not None:
+        terminal.check_page(options.html)
     now = SystemClock().now()
     asked: dict[str, Any] = {"strategy": options.strategy}
     if options.model is not None:

@@ -1,10 +1,13 @@
-"""Whether a cycle could run now: one check for each thing that it needs."""
+"""Whether a cycle could run now, one check for each thing that it needs, and how the newest one ended."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
 
+from app.domain.cycle import CycleReport
 from app.domain.data_quality import MAXIMUM_CLOCK_SKEW_SECONDS
 from app.domain.ports import MarketData
 from app.errors import ServiceError
@@ -79,3 +82,17 @@ def check_model(keeper: ModelKeeper) -> Check:
         return Check("model", ok=False, detail=f"{status.message} ({status.progress:.0%})")
     warning = f" It is {age.days} days old, which is too old: a new one is due." if keeper.is_old else ""
     return Check("model", ok=True, detail=status.message + warning)
+
+
+def describe_cycle(report: CycleReport) -> dict[str, Any]:
+    """A cycle in what `GET /health` says of the newest."""
+    finished: datetime = report.finished_at
+    status = report.execution.status if report.execution else report.status
+    reason_code = report.execution.reason_code if report.execution else report.reason_code
+    return {
+        "id": report.id,
+        "symbol": report.symbol,
+        "finished_at": finished.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+        "status": status.value,
+        "reason_code": reason_code,
+    }

@@ -226,7 +226,7 @@ class SummaryPage(Answer):
     items: list[Summary]
     next_cursor: str | None = Field(description=_NEXT)
     unreadable: list[str] = Field(
-        description="Backtests that belong on this page and cannot be read, as another version wrote them; delete them."
+        description="Ids of what belongs on this page and cannot be read, as another version wrote it; delete them."
     )
 
 

@@ -183,3 +183,6 @@ class SummaryPage(Answer):
 
     items: list[Summary]
     next_cursor: str | None = Field(description="Send it as `cursor` for the next page; null on the last.")
+    unreadable: list[str] = Field(
+        description="Ids of what belongs on this page and cannot be read, as another version wrote it; delete them."
+    )

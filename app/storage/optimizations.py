@@ -13,7 +13,7 @@ from app.errors import NotFoundError
 from app.storage.backtests import enclose, narrow_runs
 from app.storage.database import Database
 from app.storage.pages import PageRequest, is_plain
-from app.storage.tables import optimization_runs
+from app.storage.research_tables import optimization_runs
 
 _RUNS = optimization_runs.c
 
@@ -68,12 +68,12 @@ class SqlOptimizations:
 
     async def list(
         self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
-    ) -> Page[str]:
-        """The documents of the newest optimisations, newest first, as `SqlBacktests.list`."""
+    ) -> Page[tuple[str, str]]:
+        """The ids and documents of the newest optimisations, newest first, as `SqlBacktests.list`."""
         page = PageRequest.parse("optimization", limit, cursor)
-        statement = narrow_runs(select(_RUNS.number, _RUNS.document), _RUNS, wanted, strategy)
+        statement = narrow_runs(select(_RUNS.number, _RUNS.id, _RUNS.document), _RUNS, wanted, strategy)
         return await self._database.read(
-            lambda connection: page.fetch(connection, statement, _RUNS.number, lambda row: str(row[1]))
+            lambda connection: page.fetch(connection, statement, _RUNS.number, lambda row: (str(row[1]), str(row[2])))
         )
 
     async def delete(self, run_id: str) -> None:

@@ -28,7 +28,7 @@ from app.storage.backtests import SqlBacktests
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
-from app.storage.optimizations import SqlOptimizations
+from app.storage.optimizations import SqlOptimizations, StoredOptimization
 from tests.support.optimizations import AXES, make_base
 
 pytestmark = pytest.mark.anyio
@@ -46,8 +46,8 @@ class Bench:
         history = HistoryKeeper(market, CandleStore(database), clock)
         self.backtests = BacktestKeeper(market, history, self.trials, clock, models)
         self.runner = JobRunner(SqlJobs(database, clock))
-        kept = SqlOptimizations(database)
-        self.keeper = OptimizationKeeper(self.backtests, self.trials, kept, self.runner, models, "loky")
+        self.kept = SqlOptimizations(database)
+        self.keeper = OptimizationKeeper(self.backtests, self.trials, self.kept, self.runner, models, "loky")
         self.studies = models / STUDIES
         self.told: list[tuple[float, str]] = []
 
@@ -132,6 +132,10 @@ async def test_run_is_listed_and_deleting_it_leaves_what_it_tried(bench: Bench) 
         (Selection("BTCUSDT"), "forest", []),
     ):
         assert [one.id for one in (await bench.keeper.list(10, None, wanted, strategy)).items] == found
+
+    await bench.kept.save(StoredOptimization("of-another-version", NOW, ("BTCUSDT",), "forest", "{}"))
+    page = await bench.keeper.list(10)
+    assert ([one.id for one in page.items], page.unreadable) == ([run.id], ("of-another-version",))
 
     tried = await bench.count(run)
     await bench.keeper.delete(run.id)

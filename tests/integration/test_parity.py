@@ -341,7 +341,7 @@ def test_command_prints_and_exits_by_what_it_finds(
 ) -> None:
     assert run_main(folder, monkeypatch, "parity") == 0
     lines = capfd.readouterr().out.splitlines()
-    assert lines[0].endswith(f"trades equal with the live quotes; {CYCLES} cycles of 1 runs were run again.")
+    assert lines[0].endswith(f"trades equal with the live quotes; {CYCLES} cycles of 1 run were run again.")
     assert lines[1].startswith("Filled at the next open instead: ")
     assert sum(" equal " in line for line in lines[4:]) > 10
 

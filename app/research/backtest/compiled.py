@@ -25,6 +25,13 @@ _LOOKS = 64
 """At so many bars at once the kernel looks in advance: more would be too many where few of the signals are acted on."""
 
 
+def name_wait() -> str:
+    """What the first call of a process waits for, in words."""
+    from app.research.backtest.native import is_compiled  # noqa: PLC0415 - loads numba, which only backtests need
+
+    return "Loading the rules." if is_compiled() else "Compiling the rules: half a minute, once a version."
+
+
 def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
     """Run a backtest in compiled code; its books equal those of `engine_driver.run_engine`.
 

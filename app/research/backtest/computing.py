@@ -17,7 +17,7 @@ from app.domain.record import microseconds
 from app.research.backtest import measuring
 from app.research.backtest.books import Books
 from app.research.backtest.caveats import find_caveats
-from app.research.backtest.compiled import run_compiled
+from app.research.backtest.compiled import name_wait, run_compiled
 from app.research.backtest.engine_driver import run_engine
 from app.research.backtest.holding import run_holding
 from app.research.backtest.plan import Plan, Series
@@ -77,7 +77,7 @@ def compute_backtest(task: Task, history: Mapping[str, Bars], models: Path, on_p
         for one in task.data.series
     ]
     spoken = time.perf_counter() - began
-    on_progress(_SPOKEN, _name_wait())
+    on_progress(_SPOKEN, name_wait())
     holding = run_holding(plan, series, task.start_ms)  # first, as it loads the compiled code
     on_progress(_SPOKEN, "Trading.")
     started = time.perf_counter()
@@ -93,12 +93,6 @@ def compute_backtest(task: Task, history: Mapping[str, Bars], models: Path, on_p
         calibration=_calibrate(series, speech),
     )
     return BacktestResult(run, books, equity, measuring.recall(series, books, request.latency_bars))
-
-
-def _name_wait() -> str:
-    from app.research.backtest.native import is_compiled  # noqa: PLC0415 - loads numba, which only backtests need
-
-    return "Loading the rules." if is_compiled() else "Compiling the rules: half a minute, once a version."
 
 
 def _trade(task: Task, plan: Plan, series: Sequence[Series], on_progress: OnProgress) -> Books:

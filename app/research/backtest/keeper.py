@@ -16,16 +16,16 @@ import numpy as np
 
 from app import __version__, errors
 from app.domain.instrument import Instrument
-from app.domain.ports import EVERYTHING, Clock, MarketData, Page, Selection
+from app.domain.ports import EVERYTHING, Clock, MarketData, Selection
 from app.domain.record import canonical, digest, from_microseconds, microseconds, to_plain
-from app.errors import InvalidInputError, ServiceError, StorageError
+from app.errors import InvalidInputError, ServiceError
 from app.research.backtest.books import find_first_difference
 from app.research.backtest.computing import Task
 from app.research.backtest.measuring import compute_daily, count_missing
 from app.research.backtest.request import LEAST_BARS, STORE, BacktestRequest, Driver
 from app.research.backtest.result import BacktestData, BacktestResult, BacktestRun, SeriesData
 from app.research.backtest.speaking import count_warm_up_bars
-from app.research.backtest.stored import read_result, read_run, write_run
+from app.research.backtest.stored import RunPage, read_page, read_result, read_run, write_run
 from app.research.backtest.worker import BARS_FILE, BOOKS_FILE, RUN_FILE, TASK_FILE
 from app.research.child import OnProgress, run_child
 from app.research.history import HistoryKeeper
@@ -52,13 +52,6 @@ class Candles:
 
     history: Mapping[str, Bars]
     refused_rows: Mapping[str, int]
-
-
-@dataclass(frozen=True, slots=True)
-class RunPage(Page[BacktestRun]):
-    """A page of runs, and the ids of those that belong on it and cannot be read."""
-
-    unreadable: tuple[str, ...]
 
 
 class BacktestKeeper:
@@ -178,9 +171,9 @@ class BacktestKeeper:
 
     async def list(
         self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
-    ) -> RunPage:
+    ) -> RunPage[BacktestRun]:
         """The newest runs, newest first, each as it was judged when it was computed; raises as `SqlBacktests.list`."""
-        return await asyncio.to_thread(_read_page, await self._backtests.list(limit, cursor, wanted, strategy))
+        return await asyncio.to_thread(read_page, await self._backtests.list(limit, cursor, wanted, strategy), read_run)
 
     async def delete(self, run_id: str) -> None:
         """Throw a run away; that it was tried stays known. Raises NotFoundError `backtest_not_found`."""
@@ -323,16 +316,6 @@ def name_run(request: BacktestRequest, data: BacktestData) -> str:
 def _write_task(folder: Path, task: Task, history: Mapping[str, Bars]) -> None:
     (folder / TASK_FILE).write_text(canonical(to_plain(task)))
     save_bars(folder / BARS_FILE, history)
-
-
-def _read_page(page: Page[tuple[str, str]]) -> RunPage:
-    runs, unreadable = [], []
-    for run_id, document in page.items:
-        try:
-            runs.append(read_run(document))
-        except StorageError:
-            unreadable.append(run_id)
-    return RunPage(tuple(runs), page.next_cursor, tuple(unreadable))
 
 
 def explain(

@@ -6,16 +6,20 @@ import io
 import json
 import zipfile
 import zlib
-from dataclasses import fields, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, TypeVar
 
 import numpy as np
 
+from app.domain.ports import Page
 from app.domain.record import canonical, from_plain, to_plain
 from app.errors import StorageError
 from app.research.backtest.books import Books, Fills
 from app.research.backtest.result import BacktestResult, BacktestRun, Said
 from ml.bars import IntegerArray
+
+Run = TypeVar("Run")
 
 _QUICKLY = 1
 """A million cycles are packed within a second, and a tenth larger than with the greatest effort."""
@@ -23,6 +27,24 @@ _QUICKLY = 1
 _CYCLES = ("times_ms", "series", "bars", "outcomes", "equity", "held")
 _HALTED = "halted_cycle"
 _BENCHMARK = "benchmark_equity"
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage(Page[Run]):
+    """A page of runs, and the ids of those that belong on it and cannot be read."""
+
+    unreadable: tuple[str, ...]
+
+
+def read_page(page: Page[tuple[str, str]], read: Callable[[str], Run]) -> RunPage[Run]:
+    """The runs of a page of ids and documents; `read` raises StorageError for one that it cannot read."""
+    runs, unreadable = [], []
+    for run_id, document in page.items:
+        try:
+            runs.append(read(document))
+        except StorageError:
+            unreadable.append(run_id)
+    return RunPage(tuple(runs), page.next_cursor, tuple(unreadable))
 
 
 def write_run(run: BacktestRun) -> str:

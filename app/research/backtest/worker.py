@@ -34,16 +34,17 @@ def main(folder: Path, models: Path) -> int:
         (folder / BOOKS_FILE).write_bytes(pack_books(result.books, result.benchmark_equity, result.said))
         (folder / RUN_FILE).write_text(write_run(result.run))
     except ServiceError as error:
-        return _give_up(type(error).__name__, error.code, error.message)
+        return give_up(error)
     except OSError as error:
-        place = error.filename or folder
-        return _give_up("ServiceError", "backtest_failed", f"The backtest cannot run: {error.strerror} ({place}).")
+        words = f"The backtest cannot run: {error.strerror} ({error.filename or folder})."
+        return give_up(ServiceError(words, code="backtest_failed"))
     say({"done": True})
     return 0
 
 
-def _give_up(kind: str, code: str, message: str) -> int:
-    say({"error": {"kind": kind, "code": code, "message": message}})
+def give_up(error: ServiceError) -> int:
+    """Tell the parent why nothing comes of it; returns the status of the process."""
+    say({"error": {"kind": type(error).__name__, "code": error.code, "message": error.message}})
     return 3
 
 

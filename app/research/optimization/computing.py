@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 
 from app.domain.record import microseconds
+from app.research.backtest.compiled import name_wait
 from app.research.child import OnProgress
 from app.research.optimization.archive import Archive
 from app.research.optimization.describing import Found, Task, describe
@@ -53,6 +54,7 @@ def compute_optimization(
         BackendError: The cluster cannot be used.
     """
     began = time.perf_counter()
+    on_progress(0.0, name_wait())
     request = task.request
     markets = Markets(task.data, history, models, microseconds(request.backtest.since) // 1_000)
     days = markets.days

@@ -14,11 +14,12 @@ from typing import Final
 
 from app import __version__
 from app.domain.job import Job
-from app.domain.ports import EVERYTHING, IdempotencyKey, Page, Selection
+from app.domain.ports import EVERYTHING, IdempotencyKey, Selection
 from app.domain.record import canonical, digest, from_plain, to_plain
 from app.errors import ServiceError, StorageError
 from app.research.backtest.keeper import BacktestKeeper, Candles, explain, find_data_set, name_trial, part_of
 from app.research.backtest.result import BacktestData
+from app.research.backtest.stored import RunPage, read_page
 from app.research.child import OnProgress, run_child
 from app.research.jobs import JobRunner
 from app.research.optimization.archive import Archive
@@ -128,10 +129,10 @@ class OptimizationKeeper:
 
     async def list(
         self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
-    ) -> Page[OptimizationRun]:
+    ) -> RunPage[OptimizationRun]:
         """The newest runs, newest first, each as it was judged when it was computed; raises as `SqlBacktests.list`."""
         page = await self._optimizations.list(limit, cursor, wanted, strategy)
-        return Page(tuple(await asyncio.to_thread(lambda: [read_run(one) for one in page.items])), page.next_cursor)
+        return await asyncio.to_thread(read_page, page, read_run)
 
     async def delete(self, run_id: str) -> None:
         """Throw a run away; what it tried stays counted. Raises NotFoundError `optimization_not_found`."""

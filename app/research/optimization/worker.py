@@ -12,6 +12,7 @@ from pathlib import Path
 
 from app.domain.record import canonical, from_plain, to_plain
 from app.errors import ConfigurationError, ServiceError
+from app.research.backtest.worker import give_up
 from app.research.optimization.computing import compute_optimization
 from app.research.optimization.describing import Task
 from ml.backend import BackendError
@@ -26,13 +27,18 @@ RUN_FILE = "run.json"
 def main(folder: Path, models: Path, study: Path) -> int:
     """Compute what is in the folder; returns the status of the process."""
     task: Task = from_plain(Task, json.loads((folder / TASK_FILE).read_text()))
+    history = load_bars(folder / BARS_FILE)
+    (folder / BARS_FILE).unlink()  # as `backtest.worker`
     try:
-        run = compute_optimization(task, load_bars(folder / BARS_FILE), models, study, report)
-    except (ServiceError, BackendError) as error:
-        told = error if isinstance(error, ServiceError) else ConfigurationError(str(error), code="backend_unusable")
-        say({"error": {"kind": type(told).__name__, "code": told.code, "message": told.message}})
-        return 3
-    (folder / RUN_FILE).write_text(canonical(to_plain(run)))
+        run = compute_optimization(task, history, models, study, report)
+        (folder / RUN_FILE).write_text(canonical(to_plain(run)))
+    except ServiceError as error:
+        return give_up(error)
+    except BackendError as error:
+        return give_up(ConfigurationError(str(error), code="backend_unusable"))
+    except OSError as error:
+        words = f"The optimisation cannot run: {error.strerror} ({error.filename or study})."
+        return give_up(ServiceError(words, code="optimization_failed"))
     say({"done": True})
     return 0
 
