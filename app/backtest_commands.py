@@ -96,7 +96,7 @@ def compare(options: CompareOptions) -> None:
     """Put strategies, or backtests that are kept, side by side with buy-and-hold."""
     if options.run and (options.strategy or options.file):
         raise InvalidInputError("Give RUNs, or what is to be run.", code="options_conflict")
-    settings = _begin()
+    settings = _begin(options)
     named = [parse_strategy(text) for text in options.strategy or STRATEGIES]
     asked = [] if options.run else _ask_each(options, settings, named)
 
@@ -112,14 +112,16 @@ def compare(options: CompareOptions) -> None:
     run_with_service(settings, work)
 
 
-def _begin() -> Settings:
+def _begin(options: Options) -> Settings:
     settings = load_settings()
     be_quiet(settings)
+    if options.html is not None:
+        terminal.check_page(options.html)
     return settings
 
 
 def _run_one(options: Options, asked: Mapping[str, Any], *, verify: bool = False) -> None:
-    settings, now = _begin(), SystemClock().now()
+    settings, now = _begin(options), SystemClock().now()
     request, candles = ask(options, settings, now, read_file(options, now), **asked)
 
     async def work(service: Service) -> bool:

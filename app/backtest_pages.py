@@ -62,8 +62,8 @@ def print_comparison(runs: Sequence[BacktestRun], *, as_json: bool) -> None:
     _print(table)
     for name, run in zip(names, runs, strict=True):
         _plain(f"{name}: {run.significance.verdict if run.significance else NOTHING}")
-    for message in dict.fromkeys(caveat.message for run in runs for caveat in run.caveats):
-        _plain(f"Note: {message}")
+    for line in _note_all(names, runs):
+        _plain(line)
     _plain(f"Again: python -m app compare {' '.join(run.id for run in runs)}")
 
 
@@ -148,6 +148,18 @@ def _say_verified(run: BacktestRun, verified: Verified) -> str:
         return f"The drivers DIFFER (compiled, then engine): {verified.difference}"
     cycles = sum(run.outcomes.values())
     return f"Both drivers agree on all {cycles:,} cycles and {run.fills:,} fills, to the last 1e-8."
+
+
+def _note_all(names: Sequence[str], runs: Sequence[BacktestRun]) -> list[str]:
+    """What must be known of them, each once, with the names of those it is true of where that is not all."""
+    whose: dict[str, list[str]] = {}
+    for name, run in zip(names, runs, strict=True):
+        for caveat in run.caveats:
+            whose.setdefault(caveat.message, []).append(name)
+    return [
+        f"Note: {message}" if len(true_of) == len(runs) else f"Note on {' and '.join(true_of)}: {message}"
+        for message, true_of in whose.items()
+    ]
 
 
 def _name_all(runs: Sequence[BacktestRun]) -> list[str]:

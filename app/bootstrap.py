@@ -320,12 +320,10 @@ class Service:
         settings = self.settings
         spec = make_spec(settings)
         self.history = HistoryKeeper(self.market, CandleStore(self.database), self.clock)
-        runs, models = SqlBacktests(self.database, self.clock), settings.model_path
-        self.backtests = BacktestKeeper(self.market, self.history, runs, self.clock, models)
-        kept, backend = SqlOptimizations(self.database), settings.training_backend
-        self.optimizations = OptimizationKeeper(
-            self.backtests, runs, kept, self._job_runner, models=models, backend=backend
-        )
+        runs, place = SqlBacktests(self.database, self.clock), (settings.model_path, settings.training_backend)
+        self.backtests = BacktestKeeper(self.market, self.history, runs, self.clock, settings.model_path)
+        optimizations = SqlOptimizations(self.database)
+        self.optimizations = OptimizationKeeper(self.backtests, runs, optimizations, self._job_runner, *place)
         self.keeper = ModelKeeper(self.history, self.models, self.strategy, self.clock, spec, self._model_taken)
         self._monitoring = MarketMonitoringAgent(
             self.market, bars=settings.default_klines_limit, minimum_bars=self.strategy.lookback_bars

@@ -309,6 +309,10 @@ def ask_backtest(
     """
     interval: Interval = asked.get("interval", settings.default_interval)
     newest = now - (now - _EPOCH) % interval.duration
+    if since is not None and since >= now:
+        raise InvalidInputError(
+            "since lies in the future: there are no candles yet.", code="invalid_request", context={"field": "since"}
+        )
     until = min(until or newest, newest)
     if since is None:
         since = until - max(_USUAL_SPAN, _LEAST_CANDLES * interval.duration)

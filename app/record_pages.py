@@ -104,7 +104,8 @@ def _parity_totals(report: ParityReport) -> Iterator[str]:
     named = ", ".join(f"{count:,} {cause}" for cause, count in report.causes.items())
     yield (
         f"{report.equal:,} of {report.trades:,} trades equal with the live quotes"
-        f"{f' ({named})' if named else ''}; {report.cycles:,} cycles of {len(report.runs):,} runs were run again."
+        f"{f' ({named})' if named else ''}; {report.cycles:,} cycles of {len(report.runs):,} "
+        f"{'run' if len(report.runs) == 1 else 'runs'} were run again."
     )
     other = report.next_open
     if other.mean_bps is not None and other.largest_bps is not None:

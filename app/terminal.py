@@ -72,7 +72,8 @@ def progress_bar() -> Iterator[Callable[[str, float], None]]:
         TaskProgressColumn(),
         TimeElapsedColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("Starting", total=1.0)
         yield lambda words, share: progress.update(task, description=escape(words), completed=share)
 
@@ -128,6 +129,14 @@ def print_card(card: dict[str, Any], *, as_json: bool) -> None:
         console.print(Markdown(words, hyperlinks=False))
     else:
         sys.stdout.write(words)
+
+
+def check_page(file: Path) -> None:
+    """See that a page could be written, before the work that it is about; raises as `save_page`."""
+    if file.is_dir() or not os.access(file.parent, os.W_OK):
+        raise InvalidInputError(
+            f"The page cannot be written to {file}: name a file in a folder that is there.", code="file_not_writable"
+        )
 
 
 def save_page(page: str, file: Path, *, is_told: bool = True) -> None:

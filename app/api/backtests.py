@@ -225,6 +225,9 @@ class SummaryPage(Answer):
 
     items: list[Summary]
     next_cursor: str | None = Field(description=_NEXT)
+    unreadable: list[str] = Field(
+        description="Backtests that belong on this page and cannot be read, as another version wrote them; delete them."
+    )
 
 
 class Backtest(Answer):

@@ -113,8 +113,8 @@ def _refuse(path: Path, findings: Findings, counts: Mapping[str, int]) -> Invali
         words
         for words, applies in (
             ("sort it by time", OUT_OF_ORDER in counts),
-            ("have bad rows dropped", bool(counts.keys() - {GAP, OUT_OF_ORDER})),
-            ("allow gaps, which stay gaps", GAP in counts),
+            ("have bad rows dropped (--drop-bad-rows)", bool(counts.keys() - {GAP, OUT_OF_ORDER})),
+            ("allow gaps, which stay gaps (--allow-gaps)", GAP in counts),
         )
         if applies
     ]

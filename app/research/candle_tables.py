@@ -67,7 +67,9 @@ def read_rows(path: Path) -> CandleRows:
         raise _refusal("file_kind_unknown", f"{path.name} is of a kind that is not read.", path)
     try:
         if not path.is_file():
-            raise _refusal("file_unreadable", f"{path.name} is not there, or is no file.", path)
+            raise InvalidInputError(
+                f"{path.name} is not there, or is no file.", code="file_unreadable", context={"file": path.name}
+            )
         if path.stat().st_size > MAXIMUM_BYTES:
             raise _too_large(path)
         rows = reader(path)

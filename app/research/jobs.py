@@ -54,7 +54,9 @@ class JobRunner:
             return earlier, True
         if kind in self._running and not self._running[kind].task.done():
             raise ConflictError(
-                f"Another {kind} is under way; wait for it to end.", code="job_in_progress", retry_after_seconds=10
+                f"Another {kind} is under way, job {self._running[kind].job_id}: wait for it to end, or cancel it.",
+                code="job_in_progress",
+                retry_after_seconds=10,
             )
         job_id, turn = uuid4().hex, asyncio.Event()
         task = asyncio.create_task(self._run(kind, job_id, work, turn))

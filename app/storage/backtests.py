@@ -17,7 +17,7 @@ from app.storage.database import Database
 from app.storage.pages import PageRequest, is_plain
 from app.storage.tables import backtest_runs, backtest_trials
 
-_SELECT_RUNS = select(backtest_runs.c.number, backtest_runs.c.document)
+_SELECT_RUNS = select(backtest_runs.c.number, backtest_runs.c.id, backtest_runs.c.document)
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,8 +121,8 @@ class SqlBacktests:
 
     async def list(
         self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
-    ) -> Page[str]:
-        """The documents of the newest runs, newest first; raises as `PageRequest.parse`.
+    ) -> Page[tuple[str, str]]:
+        """The ids and documents of the newest runs, newest first; raises as `PageRequest.parse`.
 
         Args:
             limit: How many, 1 to 1000.
@@ -133,7 +133,9 @@ class SqlBacktests:
         page = PageRequest.parse("backtest", limit, cursor)
         statement = narrow_runs(_SELECT_RUNS, backtest_runs.c, wanted, strategy)
         return await self._database.read(
-            lambda connection: page.fetch(connection, statement, backtest_runs.c.number, lambda row: str(row[1]))
+            lambda connection: page.fetch(
+                connection, statement, backtest_runs.c.number, lambda row: (str(row[1]), str(row[2]))
+            )
         )
 
     async def delete(self, run_id: str) -> None:

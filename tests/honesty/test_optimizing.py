@@ -69,8 +69,8 @@ def test_optimising_noise_recommends_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_of_many_optimisations_on_noise_at_most_a_twentieth_ends_with_a_recommendation(tmp_path: Path) -> None:
-    found = count(range(200), tuple(Method), tmp_path)
+    found = count(range(100), tuple(Method), tmp_path)
     # Without the count of trials many are called significant. No tolerance is taken here.
-    assert found["naive"] > 30
-    assert found["significant"] <= 10
-    assert found["recommended"] <= 10
+    assert found["naive"] >= 10
+    assert found["significant"] <= 5
+    assert found["recommended"] <= 5

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import json
 import os
 import signal
 import subprocess
@@ -18,16 +20,17 @@ from app.domain.job import JobStatus
 from app.engine.clocks import SimulatedClock
 from app.errors import ConflictError, InvalidInputError, NotFoundError, ServiceError
 from app.exchanges.simulated import SimulatedMarketData
+from app.research.backtest import worker
 from app.research.backtest.books import find_first_difference
 from app.research.backtest.keeper import BacktestKeeper, Candles, find_data_set
 from app.research.backtest.request import BacktestRequest
 from app.research.history import HistoryKeeper
 from app.research.jobs import JobRunner
-from app.storage.backtests import SqlBacktests
+from app.storage.backtests import SqlBacktests, StoredRun
 from app.storage.candle_store import CandleStore
 from app.storage.database import Database
 from app.storage.jobs import SqlJobs
-from ml.bars import Bars
+from ml.bars import Bars, save_bars
 from tests.support.backtests import SINCE, make_request
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("compiled_kernel")]
@@ -163,6 +166,37 @@ async def test_error_of_the_process_is_the_error_of_the_caller(bench: Bench) -> 
     with pytest.raises(NotFoundError) as caught:
         await bench.keeper.run(ask(strategy="forest", model_id="forest-none"), bench.hear)
     assert caught.value.code == "model_not_found"
+
+
+async def test_run_that_cannot_be_read_is_named_beside_those_that_can(bench: Bench) -> None:
+    read = (await bench.keeper.run(ask(), bench.hear)).run
+    await bench.store.save(StoredRun("of-another-version", UNTIL, ("BTCUSDT",), "moving-average-cross", "{}", b""))
+
+    page = await bench.keeper.list(1)
+    assert (page.items, page.unreadable) == ((), ("of-another-version",))
+    page = await bench.keeper.list(1, page.next_cursor)
+    assert ([one.id for one in page.items], page.unreadable) == ([read.id], ())
+    await bench.keeper.delete("of-another-version")
+    assert (await bench.keeper.list(9)).unreadable == ()
+
+
+def test_worker_on_a_full_disk_says_so_and_leaves_no_candles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    (tmp_path / worker.TASK_FILE).write_text("{}")
+    save_bars(tmp_path / worker.BARS_FILE, {})
+    monkeypatch.setattr(worker, "from_plain", lambda *_: None)
+    monkeypatch.setattr(worker, "compute_backtest", fail)
+
+    assert worker.main(tmp_path, tmp_path) == 3
+
+    said = json.loads(capsys.readouterr().out)["error"]
+    assert (said["kind"], said["code"]) == ("ServiceError", "backtest_failed")
+    assert said["message"] == f"The backtest cannot run: No space left on device ({tmp_path})."
+    assert not (tmp_path / worker.BARS_FILE).exists()
 
 
 async def test_candles_of_a_file_are_cut_to_the_request_and_are_no_market(bench: Bench) -> None:

@@ -47,7 +47,7 @@ class Bench:
         self.backtests = BacktestKeeper(market, history, self.trials, clock, models)
         self.runner = JobRunner(SqlJobs(database, clock))
         kept = SqlOptimizations(database)
-        self.keeper = OptimizationKeeper(self.backtests, self.trials, kept, self.runner, models=models, backend="loky")
+        self.keeper = OptimizationKeeper(self.backtests, self.trials, kept, self.runner, models, "loky")
         self.studies = models / STUDIES
         self.told: list[tuple[float, str]] = []
 

@@ -65,15 +65,17 @@ async def test_runs_are_listed_by_what_is_wanted(
     )
     for number, (symbols, name) in enumerate(given):
         await backtests.save(StoredRun(f"run-{number}", START + number * DAY, symbols, name, str(number), b""))
-    assert (await backtests.list(5, wanted=wanted, strategy=strategy)).items == tuple(found)
+    assert (await backtests.list(5, wanted=wanted, strategy=strategy)).items == tuple(
+        (f"run-{number}", number) for number in found
+    )
 
 
 async def test_runs_are_listed_newest_first_a_page_at_a_time(backtests: SqlBacktests) -> None:
     for number in range(3):
         await backtests.save(StoredRun(f"run-{number}", START, ("BTCUSDT",), "forest", f'{{"number": {number}}}', b""))
     first = await backtests.list(2)
-    assert first.items == ('{"number": 2}', '{"number": 1}')
-    assert (await backtests.list(2, first.next_cursor)).items == ('{"number": 0}',)
+    assert first.items == (("run-2", '{"number": 2}'), ("run-1", '{"number": 1}'))
+    assert (await backtests.list(2, first.next_cursor)).items == (("run-0", '{"number": 0}'),)
     with pytest.raises(InvalidInputError) as caught:
         await backtests.list(2, "x")
     assert caught.value.code == "invalid_cursor"

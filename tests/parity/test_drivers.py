@@ -24,10 +24,10 @@ from app.domain.money import LARGEST, UNITS, to_units
 from app.domain.portfolio import worth
 from app.domain.signal import Prediction, Signal
 from app.errors import InvalidInputError, NotReadyError
-from app.research.backtest.arrays import to_unit_array
 from app.research.backtest.books import FIRST_REFUSAL, ORIGINS, OUTCOMES, Books, find_first_difference
 from app.research.backtest.engine_driver import run_engine
 from app.research.backtest.plan import Series
+from app.research.backtest.units import to_unit_array
 from app.research.backtest.verdicts import find_verdicts
 from app.risk.sizing import SizingRule
 from app.strategies.signals import say_by_rule

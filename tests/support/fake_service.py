@@ -200,8 +200,8 @@ class FakeService:
             runs,
             SqlOptimizations(database),
             JobRunner(SqlJobs(database, self.clock)),
-            models=self.settings.model_path,
-            backend="loky",
+            self.settings.model_path,
+            "loky",
         )
         self.event_log: EventLog = FakeEvents()
         self.replayer = self.reasons = FakeRecords(self.ledger)

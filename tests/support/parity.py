@@ -23,8 +23,8 @@ from app.domain.money import LARGEST, UNITS, from_units, to_units
 from app.domain.risk import SizingMethod, StopRule
 from app.domain.signal import Edge, Signal
 from app.errors import InvalidInputError
-from app.research.backtest.arrays import LARGEST_PRICE
 from app.research.backtest.books import Books
+from app.research.backtest.checked_bars import LARGEST_PRICE
 from app.research.backtest.compiled import run_compiled
 from app.research.backtest.plan import Plan, Series
 from app.risk.limits import LimitRules

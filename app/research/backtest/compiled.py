@@ -58,9 +58,9 @@ def run_pass(plan: Plan, prepared: Prepared, cycles: layout.Cycles, capacity: in
     """Run the cycles once, with room for so many fills; raises as `run_compiled`."""
     from app.research.backtest.kernel.run import run_cycles  # noqa: PLC0415 - loads numba, which only backtests need
 
-    state = _open_account(plan, len(prepared.ground.series), capacity)
+    state = _open_account(plan, prepared.ground, capacity)
     try:
-        run_cycles(prepared.market, prepared.ground.facts, make_rules(plan), state, cycles)
+        run_cycles(prepared.market, state, cycles)
     except OverflowError as error:
         raise _beyond() from error
     return state
@@ -114,17 +114,21 @@ def make_rules(plan: Plan) -> np.ndarray:
     )
 
 
-def _open_account(plan: Plan, series: int, capacity: int) -> layout.State:
+def _open_account(plan: Plan, ground: Ground, capacity: int) -> layout.State:
     cash = to_units(plan.initial_cash)
     if not 0 < cash <= LARGEST // 8:
         raise _beyond()
-    account = layout.make_record(layout.ACCOUNT, cash=cash, peak=cash, day_equity=cash, equity=cash, halted_in=-1)
     return layout.State(
-        account,
-        np.zeros(series, layout.HOLDING),
-        *(np.zeros(1, kind) for kind in (layout.CANDLE, layout.MOMENT, layout.FILL)),
-        np.empty(capacity, layout.FILL),
-        np.empty(_LOOKS, layout.CANDLE),
+        rules=make_rules(plan),
+        facts=ground.facts,
+        account=layout.make_record(layout.ACCOUNT, cash=cash, peak=cash, day_equity=cash, equity=cash, halted_in=-1),
+        holdings=np.zeros(len(ground.series), layout.HOLDING),
+        progress=np.zeros(1, layout.PROGRESS),
+        moment=np.zeros(1, layout.MOMENT),
+        candle=np.zeros(1, layout.CANDLE),
+        looks=np.zeros(_LOOKS, layout.CANDLE),
+        fill=np.zeros(1, layout.FILL),
+        fills=np.empty(capacity, layout.FILL),
     )
 
 

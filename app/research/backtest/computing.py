@@ -77,8 +77,9 @@ def compute_backtest(task: Task, history: Mapping[str, Bars], models: Path, on_p
         for one in task.data.series
     ]
     spoken = time.perf_counter() - began
-    on_progress(_SPOKEN, "Trading.")
+    on_progress(_SPOKEN, _name_wait())
     holding = run_holding(plan, series, task.start_ms)  # first, as it loads the compiled code
+    on_progress(_SPOKEN, "Trading.")
     started = time.perf_counter()
     books = _trade(task, plan, series, lambda share, words: on_progress(_SPOKEN + share * (_TRADED - _SPOKEN), words))
     traded = time.perf_counter() - started
@@ -92,6 +93,12 @@ def compute_backtest(task: Task, history: Mapping[str, Bars], models: Path, on_p
         calibration=_calibrate(series, speech),
     )
     return BacktestResult(run, books, equity, measuring.recall(series, books, request.latency_bars))
+
+
+def _name_wait() -> str:
+    from app.research.backtest.native import is_compiled  # noqa: PLC0415 - loads numba, which only backtests need
+
+    return "Loading the rules." if is_compiled() else "Compiling the rules: half a minute, once a version."
 
 
 def _trade(task: Task, plan: Plan, series: Sequence[Series], on_progress: OnProgress) -> Books:

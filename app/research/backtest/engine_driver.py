@@ -70,7 +70,7 @@ def run_engine(
         standing: Where an account stood that the backtest goes on with; a new one is opened without it.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.check_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `checked_bars.check_bars`.
     """
     return asyncio.run(
         _Run(plan, write_script(plan, series), every_cycle=every_cycle, standing=standing).run(on_progress)

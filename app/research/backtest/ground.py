@@ -8,11 +8,12 @@ from functools import cached_property
 import numpy as np
 
 from app.domain.money import to_units
-from app.research.backtest.arrays import CheckedBars, check_bars, count_prices, to_float_bars, to_unit_array
 from app.research.backtest.books import CodeArray
+from app.research.backtest.checked_bars import CheckedBars, check_bars
 from app.research.backtest.kernel.layout import FACTS
 from app.research.backtest.measures import UNKNOWN, find_true_ranges
 from app.research.backtest.plan import Series
+from app.research.backtest.units import count_prices, to_float_bars, to_unit_array
 from app.risk.curves import DAY_MS, find_utc_days
 from ml.bars import Bars, IntegerArray
 
@@ -26,7 +27,7 @@ class Ground:
         series: The markets; what is said of them is not looked at.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.check_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `checked_bars.check_bars`.
     """
 
     def __init__(self, series: Sequence[Series]) -> None:

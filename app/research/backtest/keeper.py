@@ -18,7 +18,7 @@ from app import __version__, errors
 from app.domain.instrument import Instrument
 from app.domain.ports import EVERYTHING, Clock, MarketData, Page, Selection
 from app.domain.record import canonical, digest, from_microseconds, microseconds, to_plain
-from app.errors import InvalidInputError, ServiceError
+from app.errors import InvalidInputError, ServiceError, StorageError
 from app.research.backtest.books import find_first_difference
 from app.research.backtest.computing import Task
 from app.research.backtest.measuring import compute_daily, count_missing
@@ -52,6 +52,13 @@ class Candles:
 
     history: Mapping[str, Bars]
     refused_rows: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class RunPage(Page[BacktestRun]):
+    """A page of runs, and the ids of those that belong on it and cannot be read."""
+
+    unreadable: tuple[str, ...]
 
 
 class BacktestKeeper:
@@ -171,10 +178,9 @@ class BacktestKeeper:
 
     async def list(
         self, limit: int, cursor: str | None = None, wanted: Selection = EVERYTHING, strategy: str | None = None
-    ) -> Page[BacktestRun]:
+    ) -> RunPage:
         """The newest runs, newest first, each as it was judged when it was computed; raises as `SqlBacktests.list`."""
-        page = await self._backtests.list(limit, cursor, wanted, strategy)
-        return Page(tuple(await asyncio.to_thread(lambda: [read_run(one) for one in page.items])), page.next_cursor)
+        return await asyncio.to_thread(_read_page, await self._backtests.list(limit, cursor, wanted, strategy))
 
     async def delete(self, run_id: str) -> None:
         """Throw a run away; that it was tried stays known. Raises NotFoundError `backtest_not_found`."""
@@ -317,6 +323,16 @@ def name_run(request: BacktestRequest, data: BacktestData) -> str:
 def _write_task(folder: Path, task: Task, history: Mapping[str, Bars]) -> None:
     (folder / TASK_FILE).write_text(canonical(to_plain(task)))
     save_bars(folder / BARS_FILE, history)
+
+
+def _read_page(page: Page[tuple[str, str]]) -> RunPage:
+    runs, unreadable = [], []
+    for run_id, document in page.items:
+        try:
+            runs.append(read_run(document))
+        except StorageError:
+            unreadable.append(run_id)
+    return RunPage(tuple(runs), page.next_cursor, tuple(unreadable))
 
 
 def explain(

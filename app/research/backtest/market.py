@@ -48,7 +48,7 @@ def prepare(plan: Plan, series: Sequence[Series]) -> Prepared:
     """Prepare the markets of a backtest.
 
     Raises:
-        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `arrays.check_bars`.
+        InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `checked_bars.check_bars`.
     """
     return prepare_on(Ground(series), plan, [one.signals for one in series])
 
@@ -70,9 +70,14 @@ def prepare_on(ground: Ground, plan: Plan, said: Sequence[Said]) -> Prepared:
     busy = np.flatnonzero(in_order == CONFIDENT)
     needs_volume = plan.limits.max_volume_share > 0 or plan.terms.volume_share > 0
     true_ranges, shares = _measure(ground, plan, said, found)
+    opening, high, low, close, exact = ground.prices
     market = Market(
         ground.open_time_ms,
-        *ground.prices,
+        open=opening,
+        high=high,
+        low=low,
+        close=close,
+        exact=exact,
         volume=ground.volume if needs_volume else _NONE,
         verdicts=verdicts,
         true_ranges=true_ranges,
@@ -107,7 +112,7 @@ def _find_shares(plan: Plan, part: Part, said: Said, wanted: IntegerArray) -> In
 
 
 def _find_too_old(ground: Ground, plan: Plan, said: Sequence[Said]) -> BoolArray:
-    """Whether the model behind each bar's signal is too old to be traded on by the next open, shape (n_bars,) or (0,)."""
+    """Whether the model behind each signal is too old to be traded on by the next open, shape (n_bars,) or (0,)."""
     if all(_are_ageless(signals) for signals in said):
         return _NEVER_OLD
     pieces = []

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numba
 import numpy as np
-from numba.extending import overload, register_jitable
+from numba.core import cgutils
+from numba.extending import intrinsic, overload, register_jitable
+from numba.np.arrayobj import make_array
 
 from app.broker import fill_rules, order_rules
 from app.domain import money, portfolio
-from app.research.backtest.arrays import nearest_units
+from app.research.backtest.units import nearest_units
 from app.risk import limit_rules, protection, sizing
 
 Function = TypeVar("Function", bound=Callable[..., object])
@@ -29,6 +32,9 @@ _LARGEST_RESULT = 2.0**62
 _LARGEST_AMOUNT = 2**62
 _FAR_APART = 2.0**-50
 """Products that differ by a larger share of their sum differ by more than rounding."""
+
+_LEAST_ROOM = 64 * 2**20
+"""Bytes that must be free to keep compiled code, which has 5 MB: numba breaks off where it cannot write it."""
 
 _RULES: tuple[Callable[..., object], ...] = (
     nearest_units,
@@ -132,7 +138,7 @@ for rule in _RULES:
 
 def compiled(function: Function) -> Function:
     """Compile a function at its first call; what comes of that is kept for later processes where they can have it."""
-    return cast("Function", numba.njit(cache=_IS_KEPT, nogil=True)(function))
+    return cast("Function", numba.njit(cache=_CACHE is not None, nogil=True)(function))
 
 
 def inner(function: Function) -> Function:
@@ -145,8 +151,29 @@ def inlined(function: Function) -> Function:
     return cast("Function", numba.njit(nogil=True, inline="always")(function))
 
 
-def _choose_cache() -> bool:
-    """Keep compiled code in a folder that is named after every source it comes from; False where there can be none.
+def _borrow(_context: Any, arrays: Any) -> Any:  # noqa: ANN401 - numba's own types
+    """A tuple of arrays that compiled code does not count the users of; who hands them over keeps them while it runs.
+
+    Counting them at each look into a tuple would take several times what is done with them.
+    """
+
+    def generate(context: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401
+        (tuple_,) = arguments
+        for place, kind in enumerate(arrays.types):
+            array = make_array(kind)(context, builder, builder.extract_value(tuple_, place))  # type: ignore[no-untyped-call]
+            array.meminfo = cgutils.get_null_value(array.meminfo.type)  # type: ignore[no-untyped-call]
+            array.parent = cgutils.get_null_value(array.parent.type)  # type: ignore[no-untyped-call]
+            tuple_ = builder.insert_value(tuple_, array._getvalue(), place)  # noqa: SLF001 - as numba's own code
+        return tuple_
+
+    return arrays(arrays), generate
+
+
+borrowed: Any = intrinsic(_borrow)
+
+
+def _choose_cache() -> Path | None:
+    """Keep compiled code in a folder that is named after every source it comes from; None where there can be none.
 
     numba itself looks at the one file that a function stands in, and would go on with rules that have changed.
     """
@@ -158,10 +185,22 @@ def _choose_cache() -> bool:
     folder = Path(base) / "papertape" / f"native-{sources.hexdigest()[:16]}"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        room = shutil.disk_usage(folder).free
     except (OSError, RuntimeError):
-        return False
+        return None
+    if not os.access(folder, os.W_OK) or (room < _LEAST_ROOM and not _has_code(folder)):
+        return None
     numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
-    return os.access(folder, os.W_OK)
+    return folder
 
 
-_IS_KEPT = _choose_cache()
+def _has_code(folder: Path) -> bool:
+    return any(folder.rglob("*.nbc"))
+
+
+def is_compiled() -> bool:
+    """Whether an earlier process left compiled code; without any, the first call waits for the compiler."""
+    return _CACHE is not None and _has_code(_CACHE)
+
+
+_CACHE = _choose_cache()

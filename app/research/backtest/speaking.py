@@ -66,11 +66,15 @@ def listen(request: BacktestRequest, history: Mapping[str, Bars], models: Path, 
 
 def silence(said: SignalArrays, bars: Bars, start_ms: int, latency_bars: int) -> SignalArrays:
     """Take away what could be traded before `start_ms`, so that the account is untouched until then."""
-    cycles = bars.open_time_ms[1:]  # a candle is traded on at the open of the next
-    early = max(int(np.searchsorted(cycles, start_ms)) - latency_bars, 0)
     speakers = said.speakers.copy()
-    speakers[:early] = -1
+    speakers[: count_early_bars(bars, start_ms, latency_bars)] = -1
     return replace(said, speakers=speakers)
+
+
+def count_early_bars(bars: Bars, start_ms: int, latency_bars: int) -> int:
+    """After how many of the first candles what is said could be traded before `start_ms`."""
+    cycles = bars.open_time_ms[1:]  # a candle is traded on at the open of the next
+    return max(int(np.searchsorted(cycles, start_ms)) - latency_bars, 0)
 
 
 def label_bars(bars: Bars, interval_ms: int, rule: LabelRule) -> LabelArray:

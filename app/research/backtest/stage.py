@@ -16,10 +16,10 @@ from app.domain.market import Indicators, MarketSnapshot, Quote
 from app.domain.money import from_units
 from app.domain.signal import Prediction
 from app.errors import NotReadyError, UpstreamError
-from app.research.backtest.arrays import count_prices
 from app.research.backtest.books import FIRST_REFUSAL, OUTCOMES
 from app.research.backtest.market import Prepared, prepare
 from app.research.backtest.plan import Plan, Series
+from app.research.backtest.units import to_unit_array
 from ml.bars import IntegerArray
 
 SOURCE = "backtest"
@@ -78,14 +78,14 @@ def write_script(plan: Plan, series: Sequence[Series]) -> Script:
 def count_candles(prepared: Prepared) -> IntegerArray:
     """The open, high, low, close and volume of each bar in 1e-8 units, shape (5, n_bars)."""
     market = prepared.market
-    prices = market.exact if market.exact.shape[1] else count_prices(market)
-    return np.concatenate((prices, [prepared.ground.volume]))
+    prices = [to_unit_array(values) for values in (market.open, market.high, market.low, market.close)]
+    return np.array([*(market.exact if market.exact.shape[1] else prices), prepared.ground.volume])
 
 
 class Stage:
     """The market agent, the clock and the strategy of the cycle that was entered last.
 
-    It refuses what `check_snapshot` would refuse; `arrays.CheckedBars` has looked at all candles beforehand.
+    It refuses what `check_snapshot` would refuse; `checked_bars.CheckedBars` has looked at all candles beforehand.
 
     Args:
         plan: How the backtest trades.

@@ -27,15 +27,24 @@ BOOKS_FILE = "books.bin"
 def main(folder: Path, models: Path) -> int:
     """Compute what is in the folder; returns the status of the process."""
     task: Task = from_plain(Task, json.loads((folder / TASK_FILE).read_text()))
+    history = load_bars(folder / BARS_FILE)
+    (folder / BARS_FILE).unlink()  # the largest of it; whoever is killed leaves the folder behind
     try:
-        result = compute_backtest(task, load_bars(folder / BARS_FILE), models, report)
+        result = compute_backtest(task, history, models, report)
+        (folder / BOOKS_FILE).write_bytes(pack_books(result.books, result.benchmark_equity, result.said))
+        (folder / RUN_FILE).write_text(write_run(result.run))
     except ServiceError as error:
-        say({"error": {"kind": type(error).__name__, "code": error.code, "message": error.message}})
-        return 3
-    (folder / BOOKS_FILE).write_bytes(pack_books(result.books, result.benchmark_equity, result.said))
-    (folder / RUN_FILE).write_text(write_run(result.run))
+        return _give_up(type(error).__name__, error.code, error.message)
+    except OSError as error:
+        place = error.filename or folder
+        return _give_up("ServiceError", "backtest_failed", f"The backtest cannot run: {error.strerror} ({place}).")
     say({"done": True})
     return 0
+
+
+def _give_up(kind: str, code: str, message: str) -> int:
+    say({"error": {"kind": kind, "code": code, "message": message}})
+    return 3
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from app.research.optimization.request import Method, OptimizationRequest
 from app.research.optimization.result import OptimizationRun
 from app.research.optimization.search import ListSearch, Score, Search, draw_points, run_search
 from app.research.optimization.space import Point
-from app.research.optimization.trials import Markets, TrialRunner, hold
+from app.research.optimization.trials import Markets, TrialRunner
 from ml.bars import Bars
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ def compute_optimization(
     days = markets.days
     folds = cut_folds(len(days), request.folds)
     with Archive(folder / TRIALS_FILE, len(request.axes), len(days)) as archive:
-        work = _Work(request, TrialRunner(markets, task.backend), archive, folder, on_progress)
+        runner = TrialRunner(markets, task.backend)
+        work = _Work(request, runner, archive, folder, on_progress)
         chosen = [work.choose(fold.train) for fold in folds]
         best = work.choose(range(len(days)))
         on_progress(_SEARCHED, "Judging.")
-        benchmark = hold(markets, request.space.make_request(request.space.get_values(best)))
+        benchmark = runner.hold(request.space.make_request(request.space.get_values(best)))
         found = Found(request, archive, days, tuple(zip(folds, chosen, strict=True)), best, benchmark)
         return describe(task, found, time.perf_counter() - began)
 

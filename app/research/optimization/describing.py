@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from app.domain.record import from_microseconds
 from app.research.backtest.result import BacktestData
@@ -183,7 +184,9 @@ def _count_changes(found: Found) -> int:
 def _compute_overfitting(archive: Archive, points: Sequence[Point], best: Point) -> SweepOverfitting | None:
     spread = np.unique(np.linspace(0, len(points) - 1, min(len(points), _MOST_OVERFIT)).astype(np.int64))
     taken = dict.fromkeys([best, *(points[place] for place in spread.tolist())])
-    found = compute_overfitting(np.column_stack([find_returns(archive[point].curve) for point in taken]))
+    # The products are of a few rows by many: their threads would wait for each other longer than they compute.
+    with threadpool_limits(1, "blas"):
+        found = compute_overfitting(np.column_stack([find_returns(archive[point].curve) for point in taken]))
     if found is None:
         return None
     return SweepOverfitting(found.probability, found.loss_probability, found.slope, len(taken))

@@ -58,7 +58,6 @@ class OptimizationKeeper:
         trials: SqlBacktests,
         optimizations: SqlOptimizations,
         jobs: JobRunner,
-        *,
         models: Path,
         backend: str,
     ) -> None:

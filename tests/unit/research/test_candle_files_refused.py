@@ -97,7 +97,7 @@ def test_row_with_an_impossible_value_is_named_and_can_be_dropped(
     assert problems_of(error) == [(4, code)]
     assert error.message == (
         f"candles.csv has 1 problem: row 4: the candle of 2025-01-01T00:02:00Z {words}. "
-        "Put the file right, or have bad rows dropped."
+        "Put the file right, or have bad rows dropped (--drop-bad-rows)."
     )
     assert problems_of(refusal_of(path, drop_bad_rows=True)) == [(4, code), (5, "candle_gap")]
     found = read_candles(path, None, NOW, allow_gaps=True, drop_bad_rows=True)
@@ -152,7 +152,7 @@ def test_gap_is_told_with_its_length_and_kept_as_a_gap_when_allowed(tmp_path: Pa
     assert error.message == (
         "candles.csv has 2 problems: row 5: 1 candle is missing before the one of 2025-01-01T00:04:00Z; row 7: "
         "5 candles are missing before the one of 2025-01-01T00:11:00Z. Put the file right, or allow gaps, "
-        "which stay gaps."
+        "which stay gaps (--allow-gaps)."
     )
     found = read_candles(path, None, NOW, allow_gaps=True)
     assert_same_bits(found.bars, bars_of(rows))
@@ -317,7 +317,7 @@ def test_file_that_cannot_be_read_is_refused_with_what_can_be(tmp_path: Path, ma
 
     assert (error.code, error.context) == ("file_unreadable", {"file": path.name})
     assert error.message.startswith(path.name)
-    assert error.message.endswith(candle_tables.SHAPES)
+    assert error.message.endswith(candle_tables.SHAPES) == path.is_file()
 
 
 @pytest.mark.parametrize("name", ["x.xlsx", "x.json", "x.pickle", "x.h5", "x", "x.csv.bz2", "csv"])

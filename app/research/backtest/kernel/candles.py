@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import numpy as np
-
-from app.research.backtest.arrays import nearest_units
 from app.research.backtest.books import OUTCOMES, CodeArray
 from app.research.backtest.kernel.layout import CLOSE, HIGH, LOW, OPEN, Candle, Market
 from app.research.backtest.native import compiled, inlined
+from app.research.backtest.units import nearest_units
 from ml.bars import FloatArray, IntegerArray
 
 _INSUFFICIENT_HISTORY = OUTCOMES.index("insufficient_history")
@@ -47,7 +45,7 @@ class Bounds(NamedTuple):
 @inlined
 def price_at(prices: FloatArray, exact: IntegerArray, row: int, bar: int) -> int:
     """A price in 1e-8 quote units."""
-    return exact[row, bar] if exact.shape[1] else np.int64(nearest_units(prices[bar]))
+    return int(exact[row, bar]) if exact.shape[1] else int(nearest_units(prices[bar]))
 
 
 @inlined
@@ -89,8 +87,8 @@ def find_faults(prices: Prices, bounds: Bounds, faults: CodeArray) -> tuple[int,
         before = price_at(closes, exact, CLOSE, bar - 1) if bar > 0 else price_at(opens, exact, OPEN, 0)
         opening, high = price_at(opens, exact, OPEN, bar), price_at(highs, exact, HIGH, bar)
         low, close = price_at(lows, exact, LOW, bar), price_at(closes, exact, CLOSE, bar)
-        lowest = min(lowest, min(opening, high), min(low, close))
-        highest = max(highest, max(opening, high), max(low, close))
+        lowest = min(lowest, opening, high, low, close)
+        highest = max(highest, opening, high, low, close)
         faults[bar] = _find_fault(opening, high, low, close, before, bounds)
     return lowest, highest
 

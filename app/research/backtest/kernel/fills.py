@@ -93,7 +93,7 @@ def _rest(holding: Holding, order: Order, side: int, price: int, active_from_ms:
 
 @inner
 def protect(desk: Desk, entry: int, stop: int, target: int) -> None:
-    """`Desk._guard_short` and `market_orders.protect` of the entry price and the distances of the stop and the target."""
+    """`Desk._guard_short` and `market_orders.protect`: the entry price, the distances of the stop and the target."""
     rules, holding, tick, duration_ms = desk.rules, desk.holding, desk.facts.tick, desk.facts.duration_ms
     held, liquidation, order, last = (
         holding.quantity,

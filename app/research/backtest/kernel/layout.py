@@ -205,6 +205,32 @@ class Fill:
     position_after: int
 
 
+class Progress:
+    """How far the pass is.
+
+    Attributes:
+        cycle: The next one to run.
+        count: How many there are.
+        day: Its UTC day, counted from that of the first cycle.
+        day_end: The cycle after the last of that day.
+        place: Where in `Cycles.busy` the next signal is that passed the gate.
+        next_busy: Its cycle; `count` where there is none.
+        safe: An equity that no smaller one than is known not to be due a halt; less than any where none can come.
+        first_look: Where in `Cycles.busy` the bars begin that were looked at.
+        looks_end: Where they end.
+    """
+
+    cycle: int
+    count: int
+    day: int
+    day_end: int
+    place: int
+    next_busy: int
+    safe: int
+    first_look: int
+    looks_end: int
+
+
 class Desk(NamedTuple):
     """What is at hand where something may be traded: records of one series, and of the account."""
 
@@ -218,19 +244,22 @@ class Desk(NamedTuple):
 
 
 class State(NamedTuple):
-    """The account under way, in records.
+    """The account under way, and what it is held to, in records.
 
-    `holdings` has one a series, `fills` as many as there is room for, `looks` as many as are looked at in advance, the
-    others one.
+    `holdings` and `facts` have one a series, `fills` as many as there is room for, `looks` as many as bars are looked
+    at together, the others one.
     """
 
+    rules: np.ndarray
+    facts: np.ndarray
     account: np.ndarray
     holdings: np.ndarray
-    candle: np.ndarray
+    progress: np.ndarray
     moment: np.ndarray
+    candle: np.ndarray
+    looks: np.ndarray
     fill: np.ndarray
     fills: np.ndarray
-    looks: np.ndarray
 
 
 class Cycles(NamedTuple):
@@ -266,9 +295,9 @@ def _to_type(record: type, **others: object) -> np.dtype[np.void]:
     return np.dtype([(name, others.get(name) or types[kind]) for name, kind in names], align=True)
 
 
-FACTS, RULES, ACCOUNT, CANDLE, MOMENT = (_to_type(record) for record in (Facts, Rules, Account, Candle, Moment))
+FACTS, RULES, ACCOUNT, PROGRESS = (_to_type(record) for record in (Facts, Rules, Account, Progress))
+CANDLE, MOMENT, FILL = (_to_type(record) for record in (Candle, Moment, Fill))
 HOLDING = _to_type(Holding, orders=(_to_type(Order), (3,)))
-FILL = _to_type(Fill)
 
 
 def make_record(kind: np.dtype[np.void], **values: int) -> np.ndarray:

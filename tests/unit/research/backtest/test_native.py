@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numba
+import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from app.domain import money
-from app.research.backtest import native  # noqa: F401 - what is compiled here asks it how
+from app.research.backtest import native
 
 LARGEST = 2**63 - 1
 amounts = st.integers(-LARGEST, LARGEST) | st.integers(-(10**17), 10**17) | st.integers(-1_000, 1_000)
@@ -74,3 +78,38 @@ def test_is_product_greater_compiled_of_nearly_equal_products_is_exact(
     third, fourth = first // by + off, second * by
     exact = first * second > third * fourth
     assert or_overflow(is_product_greater, first, second, third, fourth) in (exact, None)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where compiled code would be kept."""
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(numba.config, "CACHE_DIR", "")
+    found = native._choose_cache()
+    assert found is not None
+    monkeypatch.setattr(native, "_CACHE", found)
+    return found
+
+
+def test_compiled_code_is_kept_in_the_users_cache_and_known_to_be_there(folder: Path, tmp_path: Path) -> None:
+    assert folder.parent == tmp_path / "papertape"
+    assert str(folder) == numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    assert not native.is_compiled()
+    (folder / "kernel").mkdir()
+    (folder / "kernel" / "run.1.nbc").touch()
+    assert native.is_compiled()
+
+
+def test_compiled_code_is_not_kept_where_there_is_no_room(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1_000_000))
+    assert native._choose_cache() is None
+    (folder / "run.1.nbc").touch()
+    assert native._choose_cache() == folder, "what is there already is read"
+
+
+def test_compiled_code_is_not_kept_where_no_folder_can_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert native._choose_cache() is None

@@ -22,11 +22,10 @@ def look(scores: list[float]) -> tuple[bool | None, float | None, str]:
 
 def test_best_on_a_hill_is_on_a_plateau() -> None:
     hill = [2.0 - 0.1 * (abs(fast - 2) + abs(slow - 2)) for fast, slow in GRID]
-    assert look(hill) == (
-        True,
-        pytest.approx(1.85),
-        "The best is on a plateau: what lies around it comes to 92% of it.",
-    )
+    is_plateau, neighbours, words = look(hill)
+    assert neighbours == pytest.approx(1.85)
+    assert is_plateau is True
+    assert words == "The best is on a plateau: what lies around it comes to 92% of it."
 
 
 def test_best_among_bad_ones_is_a_spike() -> None:
@@ -38,7 +37,8 @@ def test_best_among_bad_ones_is_a_spike() -> None:
 
 
 def test_best_that_is_not_above_nothing_says_nothing() -> None:
-    assert look([-1.0] * 24 + [-0.5])[0] is None
+    is_plateau, _neighbours, _words = look([-1.0] * 24 + [-0.5])
+    assert is_plateau is None
 
 
 def test_cells_of_a_grid_are_its_trials_and_ruined_ones_are_as_bad_as_the_worst() -> None:

@@ -1,75 +1,25 @@
-"""A market's candles in whole numbers, and what a cycle would refuse of them."""
+"""A market's candles, and what a cycle would refuse of them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from app.domain.candle import Interval
 from app.domain.data_quality import MAXIMUM_AGE_INTERVALS, MAXIMUM_QUOTE_DISTANCE_FRACTION, jump_factors
-from app.domain.money import LARGEST, UNITS, from_units, to_units
+from app.domain.money import UNITS
 from app.errors import InvalidInputError
 from app.research.backtest.books import CodeArray
-from ml.bars import Bars, FloatArray, IntegerArray
+from app.research.backtest.units import EXACT, count_prices
+from ml.bars import Bars, IntegerArray
 
 if TYPE_CHECKING:
     from app.research.backtest.kernel.candles import Bounds
-    from app.research.backtest.kernel.layout import Market
 
 LARGEST_PRICE = 4 * 10**16
 """The highest price that compiled rules take, in 1e-8 quote units: 400 million whole ones."""
-
-_EXACT = 2**51
-"""Up to so many units a decimal number of eight decimals is what its nearest float rounds to."""
-
-_Values = TypeVar("_Values", float, FloatArray)
-
-
-def nearest_units(values: _Values) -> _Values:
-    """The nearest whole numbers of 1e-8 units, as floats; one value, or an array of them.
-
-    >>> float(nearest_units(0.1))
-    10000000.0
-    """
-    units: _Values = np.rint(values * float(UNITS))
-    return units
-
-
-def to_unit_array(values: FloatArray) -> IntegerArray:
-    """Whole numbers of 1e-8 units, at most `LARGEST`, of the same shape.
-
-    >>> to_unit_array(np.array([0.1, 1e18])).tolist()
-    [10000000, 9223372036854775807]
-    """
-    large = np.flatnonzero(values > _EXACT / UNITS).tolist()
-    if not large:
-        return nearest_units(values).astype(np.int64)
-    units = nearest_units(np.minimum(values, _EXACT / UNITS)).astype(np.int64)
-    for place in large:
-        value = float(values[place])
-        units[place] = LARGEST if value * UNITS > LARGEST else min(to_units(Decimal(repr(value))), LARGEST)
-    return units
-
-
-def count_prices(bars: Bars | Market) -> IntegerArray:
-    """The open, high, low and close in whole units, shape (4, n_bars)."""
-    return np.array([to_unit_array(values) for values in (bars.open, bars.high, bars.low, bars.close)])
-
-
-def to_float_bars(bars: Bars) -> Bars:
-    """The same candles as the floats that a live cycle computes with: the nearest to decimal numbers of 1e-8 units."""
-    prices = (bars.open, bars.high, bars.low, bars.close, bars.volume)
-    return Bars(bars.open_time_ms, *(_to_floats(to_unit_array(values)) for values in prices))
-
-
-def _to_floats(units: IntegerArray) -> FloatArray:
-    floats: FloatArray = units / float(UNITS)
-    for place in np.flatnonzero(units > _EXACT).tolist():
-        floats[place] = float(from_units(int(units[place])))
-    return floats
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -122,7 +72,7 @@ def check_bars(bars: Bars, interval: Interval) -> CheckedBars:
         return CheckedBars(bars, interval, exact, faults)
     bounds = _make_bounds(interval, 1, 1)
     lowest, highest = find_faults(Prices(*columns, exact), bounds, faults)
-    if lowest < 1 or highest > _EXACT:
+    if lowest < 1 or highest > EXACT:
         exact = count_prices(bars)
         lowest, highest = find_faults(Prices(*columns, exact), bounds, faults)
     if highest > LARGEST_PRICE:
