@@ -15,7 +15,7 @@ from app.domain.ports import EVERYTHING, Clock, Page, Selection
 from app.errors import NotFoundError
 from app.storage.database import Database
 from app.storage.pages import PageRequest, is_plain
-from app.storage.tables import backtest_runs, backtest_trials
+from app.storage.research_tables import backtest_runs, backtest_trials
 
 _SELECT_RUNS = select(backtest_runs.c.number, backtest_runs.c.id, backtest_runs.c.document)
 

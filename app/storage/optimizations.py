@@ -13,7 +13,7 @@ from app.errors import NotFoundError
 from app.storage.backtests import enclose, narrow_runs
 from app.storage.database import Database
 from app.storage.pages import PageRequest, is_plain
-from app.storage.tables import optimization_runs
+from app.storage.research_tables import optimization_runs
 
 _RUNS = optimization_runs.c
 

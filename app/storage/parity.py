@@ -8,7 +8,7 @@ from sqlalchemy import Connection, delete, insert, select
 
 from app.errors import NotFoundError
 from app.storage.database import Database
-from app.storage.tables import parity_reports
+from app.storage.research_tables import parity_reports
 
 _SELECT_NEWEST = select(parity_reports.c.document).order_by(parity_reports.c.number.desc()).limit(1)
 
