@@ -12,6 +12,8 @@ from app.research.optimization.request import Method
 from app.research.optimization.result import OptimizationRun, SweepOverfitting
 from tests.support.optimizations import draw_walk, draw_waves, make_base, make_optimization, optimize
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> OptimizationRun:
