@@ -317,8 +317,7 @@ class Service:
         self.metrics.set_last_cycle(newest[0].finished_at if newest else None)
 
     def _wire(self) -> None:
-        settings = self.settings
-        spec = make_spec(settings)
+        settings, spec = self.settings, make_spec(self.settings)
         self.history = HistoryKeeper(self.market, CandleStore(self.database), self.clock)
         runs, place = SqlBacktests(self.database, self.clock), (settings.model_path, settings.training_backend)
         self.backtests = BacktestKeeper(self.market, self.history, runs, self.clock, settings.model_path)

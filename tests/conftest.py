@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import logging
 import os
 from collections.abc import Iterator
+from random import Random
 
 import pytest
 import structlog
@@ -33,6 +35,16 @@ def pytest_collection_finish() -> None:
 def anyio_backend() -> str:
     """Async tests run on asyncio, as the service does."""
     return "asyncio"
+
+
+@pytest.fixture(scope="session")
+def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What backtests run on is compiled: 20 seconds of work where nothing is kept, which one process does for all."""
+    from tests.support.parity import make_world, run_if_countable  # noqa: PLC0415 - loads numba
+
+    with (tmp_path_factory.getbasetemp().parent / "kernel.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert run_if_countable(make_world(Random(12))) is not None
 
 
 @pytest.fixture(autouse=True)

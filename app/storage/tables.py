@@ -24,6 +24,7 @@ from sqlalchemy import (
 
 from app.storage.account_tables import metadata
 from app.storage.column_types import ExactNumber, Money, PackedText, RowNumber, UtcDateTime
+from app.storage.research_tables import backtest_trials
 
 # `number` counts cycles in the order they were booked, which no clock can turn round.
 # `duplicate_of` names the cycle whose fill of the same candle stood in the way of this one's.
@@ -324,7 +325,7 @@ event_log = Table(
 )
 
 APPEND_ONLY = (
-    "backtest_trials",
+    backtest_trials.name,
     "accounts",
     "closed_trades",
     "cycle_candles",

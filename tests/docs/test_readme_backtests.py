@@ -6,7 +6,11 @@ import re
 import shlex
 from pathlib import Path
 
+import pytest
+
 from tests.support.commands import run
+
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
 
 README = Path(__file__).parents[2] / "README.md"
 ID = re.compile(r"[0-9a-f]{32}")

@@ -18,6 +18,8 @@ from app.research.backtest.books import Books
 from tests.support.candles import made_candles
 from tests.support.commands import command, environment, run, run_process
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 SPAN = ("--since", "2026-01-01", "--until", "2026-01-03")
 CROSS = ("--strategy", "moving-average-cross", "--interval", "15m", *SPAN)
 QUICK = {"TRAINING_KLINES": "600", "MODEL_THRESHOLD_PERCENT": "0.1", "MODEL_HORIZON_BARS": "5"}

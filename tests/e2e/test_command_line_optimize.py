@@ -15,6 +15,8 @@ from tests.support.commands import command, environment, run
 from tests.support.optimizations import draw_waves
 from tests.support.pages import ReadPage
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 SPAN = ("--interval", "4h", "--since", "2026-01-01", "--until", "2026-03-01", "--folds", "3")
 VARIED = ("--vary", "fast_bars=5:20:5", "--vary", "slow_bars=20:60:20")
 

@@ -18,6 +18,8 @@ from ml.bars import FloatArray
 from tests.honesty.walks import draw_returns
 from tests.support.optimizations import WINDOW, count_bars, make_base, optimize
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 DAYS: Final = (70, 120, 365)
 MARKETS: Final = ("gaussian", "heavy_tailed", "garch")
 SEARCH: Final = {"trials": 50, "population": 15, "generations": 4, "folds": 2}

@@ -33,7 +33,7 @@ from app.storage.jobs import SqlJobs
 from ml.bars import Bars, save_bars
 from tests.support.backtests import SINCE, make_request
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("compiled_kernel")]
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 2, 1, tzinfo=UTC)

@@ -19,6 +19,8 @@ from tests.support.edge import problem
 from tests.support.models import write_bundle
 from tests.support.portfolio_service import Counter, open_counter
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 NOW = datetime(2026, 1, 5, 10, 0, 30, tzinfo=UTC)
 ASKED = {
     "symbol": "BTCUSDT",

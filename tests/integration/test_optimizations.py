@@ -31,7 +31,7 @@ from app.storage.jobs import SqlJobs
 from app.storage.optimizations import SqlOptimizations, StoredOptimization
 from tests.support.optimizations import AXES, make_base
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("compiled_kernel")]
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 

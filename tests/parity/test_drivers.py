@@ -35,6 +35,8 @@ from ml.bars import Bars
 from ml.labels import BUY
 from tests.support.parity import ALL_IN, World, make_world, run_if_countable, until
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 UNREACHABLE = {"max_drawdown"}
 """The drawdown that this check would refuse has halted trading by then, and "halted" comes first."""
 

@@ -16,6 +16,8 @@ from tests.support.fakes import FakeClock
 from tests.support.live import life_of, live
 from tests.support.parity import World, make_world, run_if_countable
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 pytest_plugins = ("tests.support.databases",)
 
 _SEEDS = st.integers(0, 10**9)

@@ -25,6 +25,8 @@ from ml.bars import Bars, find_segments
 from ml.labels import BUY, HOLD, SELL
 from tests.support.parity import ALL_IN
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 
 GUARDED = replace(
@@ -67,8 +69,9 @@ def _load(symbol: str, interval: Interval, steps: tuple[str, str], rows: slice) 
     import pandas as pd  # noqa: PLC0415 - a second of importing that only tests with recorded candles pay
 
     frame = pd.read_parquet(path)[rows]
-    columns = [frame[name].to_numpy(dtype=np.float64) for name in ("open", "high", "low", "close", "volume")]
-    bars = Bars(frame["open_time"].to_numpy(dtype=np.int64), *columns)
+    # Copies: those of pandas are read-only, for which numba would compile the kernel once more.
+    columns = [frame[name].to_numpy(np.float64, copy=True) for name in ("open", "high", "low", "close", "volume")]
+    bars = Bars(frame["open_time"].to_numpy(np.int64, copy=True), *columns)
     tick, lot = (Decimal(step) for step in steps)
     instrument = Instrument(symbol, symbol.removesuffix("USDT"), "USDT", tick, lot, Decimal(5))
     segments = find_segments(bars.open_time_ms, interval.milliseconds)

@@ -26,6 +26,7 @@ SETTINGS = {
     "REQUIRE_POSITIVE_RETURN": "false",
     "SYMBOLS": "BTCUSDT,ETHUSDT",
 }
+KEPT = ("PATH", "HOME", "LANG", "XDG_CACHE_HOME", "NUMBA_CACHE_DIR")
 
 
 @dataclass
@@ -49,7 +50,7 @@ def command(*arguments: str) -> list[str]:
 
 def environment(**settings: str) -> dict[str, str]:
     """What it finds in its environment."""
-    kept = {name: value for name, value in os.environ.items() if name in ("PATH", "HOME", "LANG")}
+    kept = {name: value for name, value in os.environ.items() if name in KEPT}
     return kept | {"PYTHONPATH": str(PROJECT)} | SETTINGS | settings
 
 

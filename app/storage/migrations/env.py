@@ -13,7 +13,6 @@ from sqlalchemy import Connection
 
 from app.storage.account_tables import metadata
 from app.storage.database import open_engine
-from app.storage.research_tables import backtest_runs  # noqa: F401 - so that its neighbours are known, too
 from app.storage.tables import trades  # noqa: F401 - so that the other tables are known, too
 
 

@@ -23,6 +23,8 @@ from app.research.backtest.speaking import count_warm_up_bars
 from ml.bars import Bars
 from tests.support.backtests import SINCE, UNTIL, make_request
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 HOUR_MS = 3_600_000
 COIN = Instrument("BTCUSDT", "BTC", "USDT", Decimal("0.01"), Decimal("0.00001"), Decimal(5))
 TEN_DAYS = {"until": SINCE + timedelta(days=10)}

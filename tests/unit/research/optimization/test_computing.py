@@ -41,6 +41,8 @@ from tests.support.optimizations import (
     optimize,
 )
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 SMALL = {"trials": 40, "population": 12, "generations": 4, "folds": 2}
 ROOT = Path(__file__).parents[4]
 
