@@ -14,6 +14,7 @@ from app.api import backtests
 from app.report.wording import NOTHING, change, moment, percent, ratio
 from app.research.backtest.result import BacktestRun
 from app.risk.metrics import Performance
+from app.strategies.registry import get_rule
 
 _PIPE_WIDTH = 160
 _SHOWN_OUTCOMES = 6
@@ -163,9 +164,17 @@ def _note_all(names: Sequence[str], runs: Sequence[BacktestRun]) -> list[str]:
 
 
 def _name_all(runs: Sequence[BacktestRun]) -> list[str]:
-    """Their strategies, with parameters where a strategy is there twice."""
+    """Their strategies, with parameters where a strategy is there twice, or has other ones than the usual."""
     names = [run.request.strategy for run in runs]
-    return [_name(run) if names.count(run.request.strategy) > 1 else run.request.strategy for run in runs]
+    return [
+        run.request.strategy if names.count(run.request.strategy) == 1 and _is_usual(run) else _name(run)
+        for run in runs
+    ]
+
+
+def _is_usual(run: BacktestRun) -> bool:
+    usual = {one.name: one.default for one in get_rule(run.request.strategy).parameters}
+    return usual == run.request.parameters
 
 
 def _name(run: BacktestRun) -> str:

@@ -227,6 +227,13 @@ def test_compare_of_runs_that_are_kept_needs_nothing_else(place: Path, crossed: 
     assert "\nNote: The market is simulated" in shown.out
 
 
+def test_compare_names_a_strategy_with_parameters_that_are_not_the_usual_ones(place: Path, crossed: Any) -> None:
+    other = run(place, "backtest", *CROSS, "--parameter", "fast_bars=7", "--json").json
+
+    assert "│ moving-average-cross:fast_bars=7,slow_bars=50 " in run(place, "compare", other["id"]).out
+    assert "│ moving-average-cross " in run(place, "compare", crossed["id"]).out
+
+
 def test_compare_without_a_strategy_takes_every_one(place: Path) -> None:
     ended = run(place, "compare", "--interval", "15m", *SPAN, "--json", **QUICK)
 

@@ -372,4 +372,4 @@ def test_changes_need_the_key_where_there_is_one(tmp_path: Path) -> None:
         problem(guarded.client.delete("/backtest/runs/none"), 401, "unauthorized")
         headers = {"X-API-Key": KEY}
         problem(guarded.client.delete("/backtest/runs/none", headers=headers), 404, "backtest_not_found")
-        assert guarded.get("/backtest/runs") == {"items": [], "next_cursor": None}
+        assert guarded.get("/backtest/runs") == {"items": [], "next_cursor": None, "unreadable": []}

@@ -441,7 +441,7 @@ def damaged(content: bytes, flips: list[tuple[int, int]]) -> bytes:
 
 @pytest.mark.parametrize("name", ["x.csv", "x.csv.gz", "x.zip", "x.parquet", "x.feather"])
 @given(flips=st.lists(st.tuples(st.integers(0, 10**6), st.integers(1, 255)), min_size=1, max_size=8))
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
 def test_damaged_file_gives_candles_or_one_clear_error(tmp_path: Path, name: str, flips: list[tuple[int, int]]) -> None:
     path = tmp_path / name
     if name in {"x.parquet", "x.feather"}:
