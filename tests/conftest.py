@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import logging
 import os
 from collections.abc import Iterator
 from random import Random
 
 import pytest
-import structlog
 from hypothesis import settings as hypothesis_settings
 
 from app.settings import Settings
@@ -40,7 +38,8 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What backtests run on is compiled: 20 seconds of work where nothing is kept, which one process does for all."""
-    from tests.support.parity import make_world, run_if_countable  # noqa: PLC0415 - loads numba
+    from tests.support.logs import logs_given_back
+from tests.support.parity import make_world, run_if_countable  # noqa: PLC0415 - loads numba
 
     with (tmp_path_factory.getbasetemp().parent / "kernel.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -50,9 +49,5 @@ def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(autouse=True)
 def _logs_are_given_back() -> Iterator[None]:
     """A command that a test runs in this process sets the process's logs; the next test finds them as they were."""
-    root = logging.getLogger()
-    level, handlers, configuration = root.level, list(root.handlers), structlog.get_config()
-    yield
-    root.setLevel(level)
-    root.handlers[:] = handlers
-    structlog.configure(**configuration)
+    with logs_given_back():
+        yield

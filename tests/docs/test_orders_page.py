@@ -16,7 +16,7 @@ SECTIONS = dict(
     re.findall(r"^## ([^\n]+)\n(.*?)(?=^## |\Z)", PAGE.read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
 )
 NAMES = {**vars(fill_rules), **vars(order_rules)}
-INNER_RULES = {"is_stop", "worse_price"}
+INNER_RULES = {"fill_rank", "is_stop", "worse_price"}
 """Parts of the rules that the page needs not name."""
 
 

@@ -197,7 +197,13 @@ async def test_books_are_append_only(database: Database) -> None:
     await SqlOutcomes(database).record(SOURCE, [make_outcome(make_draft(1).id)])
     await SqlModels(database, SteppingClock()).register(registered_card("forest-1"), ActivationReason.TRAINED)
     columns = {"accounts": "source", "idempotency_keys": "fingerprint", "decisions": "action", "outcomes": "label"}
-    columns |= {"models": "recipe", "model_activations": "reason", "event_log": "type", "halts": "reason"}
+    columns |= {
+        "backtest_trials": "digest",
+        "models": "recipe",
+        "model_activations": "reason",
+        "event_log": "type",
+        "halts": "reason",
+    }
     columns |= {"closed_trades": "profit", "records": "hash", "settings_documents": "digest", "snapshots": "cash"}
     for table in APPEND_ONLY:
         column = columns.get(table, "symbol")

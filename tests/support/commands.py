@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from app.cli import main
+from tests.support.logs import logs_given_back
 
 PROJECT = Path(__file__).parents[2]
 SETTINGS = {
@@ -71,6 +72,7 @@ def run(folder: Path, *arguments: str, **settings: str) -> Ended:
         chdir(folder),
         redirect_stdout(out),
         redirect_stderr(err),
+        logs_given_back(),
     ):
         changed.setattr(os, "environ", environment(**settings))
         changed.setattr(sys, "argv", ["app", *arguments])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import io
 import json
-import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-import structlog
 from fastapi import FastAPI
 
 from app.api.server import GRACE_SECONDS, REQUEST_SECONDS
@@ -23,6 +21,7 @@ from app.observability.logging import configure_logging
 from app.settings import Settings
 from tests.support.fake_service import FakeService
 from tests.support.http import RunningServer, running_server
+from tests.support.logs import logs_given_back
 
 
 def settings(**values: Any) -> Settings:
@@ -76,15 +75,9 @@ class Edge:
 @contextmanager
 def logging_to(stream: io.StringIO, secrets: Sequence[str]) -> Iterator[None]:
     """Send the process's logs to `stream` until the block ends, and then where they went before."""
-    root = logging.getLogger()
-    level, handlers, configuration = root.level, list(root.handlers), structlog.get_config()
-    configure_logging("DEBUG", json_lines=True, secrets=secrets, stream=stream)
-    try:
+    with logs_given_back():
+        configure_logging("DEBUG", json_lines=True, secrets=secrets, stream=stream)
         yield
-    finally:
-        root.setLevel(level)
-        root.handlers[:] = handlers
-        structlog.configure(**configuration)
 
 
 @contextmanager
