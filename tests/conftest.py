@@ -12,6 +12,7 @@ import pytest
 from hypothesis import settings as hypothesis_settings
 
 from app.settings import Settings
+from tests.support.logs import logs_given_back
 
 # What this machine's user has set for a service of theirs is no part of a test.
 for _name in list(os.environ):
@@ -38,8 +39,7 @@ def anyio_backend() -> str:
 @pytest.fixture(scope="session")
 def compiled_kernel(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What backtests run on is compiled: 20 seconds of work where nothing is kept, which one process does for all."""
-    from tests.support.logs import logs_given_back
-from tests.support.parity import make_world, run_if_countable  # noqa: PLC0415 - loads numba
+    from tests.support.parity import make_world, run_if_countable  # noqa: PLC0415 - loads numba
 
     with (tmp_path_factory.getbasetemp().parent / "kernel.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
