@@ -27,6 +27,7 @@ from app.domain.ports import EVERYTHING, IdempotencyKey, Page, Selection, Settle
 from app.domain.signal import Signal
 from app.domain.standing import Halt, RunKey, Standing
 from app.errors import StorageError
+from app.storage.backtests import DataSet, SqlBacktests, Trial
 from app.storage.column_types import MAXIMUM_UNITS, from_units, to_units
 from app.storage.database import Database
 from app.storage.ledger import SqlLedger
@@ -197,13 +198,10 @@ async def test_books_are_append_only(database: Database) -> None:
     await SqlOutcomes(database).record(SOURCE, [make_outcome(make_draft(1).id)])
     await SqlModels(database, SteppingClock()).register(registered_card("forest-1"), ActivationReason.TRAINED)
     columns = {"accounts": "source", "idempotency_keys": "fingerprint", "decisions": "action", "outcomes": "label"}
-    columns |= {
-        "backtest_trials": "digest",
-        "models": "recipe",
-        "model_activations": "reason",
-        "event_log": "type",
-        "halts": "reason",
-    }
+    columns |= {"models": "recipe", "model_activations": "reason", "event_log": "type", "halts": "reason"}
+    tried = DataSet(SOURCE, (SYMBOL,), SteppingClock().now(), SteppingClock().now() + timedelta(days=1))
+    await SqlBacktests(database, SteppingClock()).record_trials([Trial(tried, "d" * 64, 0.1)])
+    columns |= {"backtest_trials": "digest"}
     columns |= {"closed_trades": "profit", "records": "hash", "settings_documents": "digest", "snapshots": "cash"}
     for table in APPEND_ONLY:
         column = columns.get(table, "symbol")
