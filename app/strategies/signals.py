@@ -53,7 +53,7 @@ class SignalArrays:
     signals: SignalCodes
     confidences: FloatArray
     expected_returns: FloatArray
-    speakers: IntegerArray
+    speakers: npt.NDArray[np.signedinteger]
     sources: tuple[SignalSource, ...]
     probabilities: FloatArray | None = None
 
@@ -98,10 +98,12 @@ def say_by_rule(model_id: str, signals: SignalCodes, edges: IntegerArray, lookba
         edges: Where the runs of bars without a gap begin, rising from 0, then the number of bars.
         lookback_bars: How many bars a prediction needs, at least 1.
     """
-    speakers = np.zeros(len(signals), dtype=np.int64)
+    count = len(signals)
+    speakers = np.zeros(count, dtype=np.int8)
     for first, stop in pairwise(edges.tolist()):
         silent = slice(first, min(first + lookback_bars - 1, stop))
         speakers[silent] = -1
         signals[silent] = HOLD
-    whole = np.ones(len(signals))
-    return SignalArrays(signals, whole, np.zeros(len(signals)), speakers, (SignalSource(model_id),))
+    # Of what is the same of every bar one number is kept: writing it a million times costs what a hundred trades do.
+    sure, nothing = np.broadcast_to(1.0, count), np.broadcast_to(0.0, count)
+    return SignalArrays(signals, sure, nothing, speakers, (SignalSource(model_id),))

@@ -80,7 +80,7 @@ def make_books(bars: Bars, trade_every: int) -> Books:
     return Books(
         times_ms=bars.open_time_ms[1:],
         series=np.zeros(cycles, dtype=np.int64),
-        bars=np.arange(cycles, dtype=np.int64),
+        first_bars=np.zeros(1, dtype=np.int64),
         outcomes=outcomes,
         equity=cash + quotes // _PARTS * (held > 0),
         held=held > 0,

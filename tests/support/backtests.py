@@ -73,7 +73,7 @@ def make_books(
     return Books(
         times_ms=int(SINCE.timestamp()) * 1_000 + np.arange(count, dtype=np.int64) * step_ms,
         series=owners,
-        bars=np.array([int((owners[:place] == owners[place]).sum()) for place in range(count)], dtype=np.int64),
+        first_bars=np.zeros(max(owners, default=0) + 1, dtype=np.int64),
         outcomes=outcomes,
         equity=np.array([to_units(Decimal(text)) for text in equity], dtype=np.int64),
         held=held,

@@ -95,7 +95,7 @@ class Books:
     Attributes:
         times_ms: When each cycle ran: the open time of the bar after it, milliseconds since the epoch.
         series: Which series it was about.
-        bars: After which bar of that series.
+        first_bars: After which bar of each series its first cycle here ran, shape (n_series,); the others follow.
         outcomes: What came of it, its place in `OUTCOMES`.
         equity: The account's worth then at the newest quotes, in 1e-8 quote units.
         held: Whether it held a position then.
@@ -105,7 +105,7 @@ class Books:
 
     times_ms: IntegerArray
     series: IntegerArray
-    bars: IntegerArray
+    first_bars: IntegerArray
     outcomes: CodeArray
     equity: IntegerArray
     held: BoolArray
@@ -114,6 +114,15 @@ class Books:
 
     def __len__(self) -> int:
         return len(self.times_ms)
+
+    @property
+    def bars(self) -> IntegerArray:
+        """After which bar of its series each cycle ran, counted anew at each call."""
+        bars: IntegerArray = np.empty(len(self), dtype=np.int64)
+        for series, first in enumerate(self.first_bars):
+            own = np.flatnonzero(self.series == series)
+            bars[own] = first + np.arange(len(own))
+        return bars
 
 
 def find_first_difference(first: Books, second: Books) -> str | None:

@@ -13,13 +13,15 @@ from app.domain.money import UNITS
 from app.errors import InvalidInputError
 from app.research.backtest.books import CodeArray
 from app.research.backtest.units import EXACT, count_prices
-from ml.bars import Bars, IntegerArray
+from ml.bars import Bars, IntegerArray, find_segments
 
 if TYPE_CHECKING:
     from app.research.backtest.kernel.candles import Bounds
 
 LARGEST_PRICE = 4 * 10**16
 """The highest price that compiled rules take, in 1e-8 quote units: 400 million whole ones."""
+
+_ROOM_TO_ROUND = 1.0001
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,12 +32,16 @@ class CheckedBars:
         bars: The candles.
         interval: Theirs.
         exact: As `kernel.layout.Market` has it.
-        faults: What is wrong with each, as `kernel.candles.find_faults` writes it.
+        starts: The bars that do not follow at once on the one before them, shape (n_runs,).
+        faulty: The bars with which something is wrong, shape (n_faulty,).
+        faults: What that is, as `kernel.candles.find_faults` writes it, shape (n_faulty,).
     """
 
     bars: Bars
     interval: Interval
     exact: IntegerArray
+    starts: IntegerArray
+    faulty: IntegerArray
     faults: CodeArray
 
     def find_refusals(self, window_bars: int, minimum_bars: int) -> CodeArray:
@@ -52,7 +58,7 @@ class CheckedBars:
         codes = np.zeros(len(self.bars), dtype=np.int8)
         if len(codes):
             bounds = _make_bounds(self.interval, window_bars, minimum_bars)
-            mark_refusals(self.bars.open_time_ms, self.faults, bounds, codes)
+            mark_refusals(self.bars.open_time_ms, self.starts, self.faulty, self.faults, bounds, codes)
         return codes
 
 
@@ -65,22 +71,21 @@ def check_bars(bars: Bars, interval: Interval) -> CheckedBars:
     """
     from app.research.backtest.kernel.candles import Prices, find_faults  # noqa: PLC0415 - loads numba, which only backtests need
 
-    faults = np.zeros(len(bars), dtype=np.int8)
+    faulty, faults = np.empty(len(bars), dtype=np.int64), np.empty(len(bars), dtype=np.int8)
+    starts = np.array([run.start for run in find_segments(bars.open_time_ms, interval.milliseconds)], dtype=np.int64)
     columns = (bars.open, bars.high, bars.low, bars.close)
     exact = np.empty((4, 0), dtype=np.int64)
-    if not len(bars):
-        return CheckedBars(bars, interval, exact, faults)
     bounds = _make_bounds(interval, 1, 1)
-    lowest, highest = find_faults(Prices(*columns, exact), bounds, faults)
+    count, lowest, highest = find_faults(Prices(*columns, exact), bounds, faulty, faults)
     if lowest < 1 or highest > EXACT:
         exact = count_prices(bars)
-        lowest, highest = find_faults(Prices(*columns, exact), bounds, faults)
+        count, lowest, highest = find_faults(Prices(*columns, exact), bounds, faulty, faults)
     if highest > LARGEST_PRICE:
         words = f"Prices above {LARGEST_PRICE // UNITS:,} are beyond what a backtest can count in whole numbers."
         raise InvalidInputError(words, code="beyond_64_bits")
     if lowest < 1:
         raise InvalidInputError("A price is below 0.00000001; nothing can be traded there.", code="candle_not_positive")
-    return CheckedBars(bars, interval, exact, faults)
+    return CheckedBars(bars, interval, exact, starts, faulty[:count].copy(), faults[:count].copy())
 
 
 def _make_bounds(interval: Interval, window_bars: int, minimum_bars: int) -> Bounds:
@@ -95,4 +100,5 @@ def _make_bounds(interval: Interval, window_bars: int, minimum_bars: int) -> Bou
         oldest_ms=MAXIMUM_AGE_INTERVALS * interval.milliseconds,
         window_bars=window_bars,
         minimum_bars=minimum_bars,
+        calm=float(max(shrink, 1 / grow, 1 / (1 + MAXIMUM_QUOTE_DISTANCE_FRACTION))) * _ROOM_TO_ROUND,
     )

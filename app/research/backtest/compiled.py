@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
@@ -46,7 +45,7 @@ def run_compiled(plan: Plan, series: Sequence[Series]) -> Books:
 def run_prepared(plan: Plan, prepared: Prepared) -> Books:
     """Run a backtest on what was prepared for it; raises as `run_compiled`."""
     ground, verdicts = prepared.ground, prepared.market.verdicts
-    count = len(ground.cycle_bars)
+    count = len(ground.times_ms)
     cycles = make_cycles(prepared)._replace(
         outcomes=verdicts[:count].copy() if ground.is_single else verdicts[ground.cycle_bars],
         equity=np.empty(count, dtype=np.int64),
@@ -144,11 +143,11 @@ def _close(ground: Ground, cycles: layout.Cycles, state: layout.State) -> Books:
     return Books(
         times_ms=ground.times_ms,
         series=ground.cycle_series,
-        bars=ground.own_bars(),
+        first_bars=np.zeros(len(ground.series), dtype=np.int64),
         outcomes=cycles.outcomes,
         equity=cycles.equity,
         held=cycles.held,
-        fills=Fills(*(np.ascontiguousarray(rows[field.name]) for field in fields(Fills))),
+        fills=Fills(*np.ascontiguousarray(rows.view(np.int64).reshape(-1, len(rows.dtype)).T)),
         halted_cycle=int(state.account["halted_in"][0]),
     )
 

@@ -191,7 +191,7 @@ class _Run:
         return Books(
             times_ms=ground.times_ms,
             series=ground.cycle_series,
-            bars=ground.own_bars(),
+            first_bars=np.zeros(len(ground.series), dtype=np.int64),
             outcomes=np.array(self._outcomes, dtype=np.int8),
             equity=equity,
             held=np.array(self._held, dtype=np.bool_),

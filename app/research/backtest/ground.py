@@ -33,15 +33,32 @@ class Ground:
     def __init__(self, series: Sequence[Series]) -> None:
         self.series = tuple(series)
         self.parts = [Part(check_bars(one.bars, one.interval)) for one in series]
-        lengths = [len(part.bars) for part in self.parts]
-        self.first_bars = np.cumsum([0, *lengths[:-1]]).astype(np.int64)
+        self.first_bars = np.cumsum([0, *(len(part.bars) for part in self.parts[:-1])]).astype(np.int64)
         self.open_time_ms = join([part.bars.open_time_ms for part in self.parts])
-        self.cycle_series, self.cycle_bars, self.times_ms = _order_cycles(self.open_time_ms, self.first_bars, lengths)
 
     @property
     def is_single(self) -> bool:
         """Whether there is one series, whose cycles are its bars but for the last."""
         return len(self.series) == 1
+
+    @cached_property
+    def cycle_bars(self) -> IntegerArray:
+        """After which bar each cycle runs, counted among those of all series, shape (n_cycles,)."""
+        counts = [max(len(part.bars) - 1, 0) for part in self.parts]
+        bars = join([first + np.arange(count) for first, count in zip(self.first_bars, counts, strict=True)])
+        return bars if self.is_single else bars[np.argsort(self.open_time_ms[bars + 1], kind="stable")]
+
+    @cached_property
+    def cycle_series(self) -> IntegerArray:
+        """Which series each cycle is about, shape (n_cycles,)."""
+        if self.is_single:
+            return np.broadcast_to(np.int64(0), len(self.times_ms))
+        return np.searchsorted(self.first_bars, self.cycle_bars, side="right") - 1
+
+    @cached_property
+    def times_ms(self) -> IntegerArray:
+        """When each cycle runs: the open time of the bar after its own, shape (n_cycles,)."""
+        return self.open_time_ms[1:] if self.is_single else self.open_time_ms[self.cycle_bars + 1]
 
     @cached_property
     def prices(self) -> tuple[np.ndarray, ...]:
@@ -75,13 +92,6 @@ class Ground:
             row["minimum_notional"] = to_units(instrument.minimum_notional)
             row["first_bar"], row["duration_ms"] = first_bar, series.interval.milliseconds
         return facts
-
-    def own_bars(self) -> IntegerArray:
-        """`cycle_bars`, counted in each series, shape (n_cycles,)."""
-        if self.is_single:
-            return self.cycle_bars
-        bars: IntegerArray = self.cycle_bars - self.first_bars[self.cycle_series]
-        return bars
 
 
 class Part:
@@ -118,16 +128,3 @@ class Part:
 def join(pieces: Sequence[np.ndarray]) -> np.ndarray:
     """The arrays one after another, along their last axis; one alone as it is."""
     return pieces[0] if len(pieces) == 1 else np.concatenate(pieces, axis=-1)
-
-
-def _order_cycles(
-    open_time_ms: IntegerArray, firsts: IntegerArray, lengths: Sequence[int]
-) -> tuple[IntegerArray, IntegerArray, IntegerArray]:
-    counts = [max(length - 1, 0) for length in lengths]
-    if len(counts) == 1:
-        return np.zeros(counts[0], dtype=np.int64), np.arange(counts[0]), open_time_ms[1:]
-    bars = np.concatenate([first + np.arange(count) for first, count in zip(firsts, counts, strict=True)])
-    series = np.repeat(np.arange(len(counts)), counts)
-    times = open_time_ms[bars + 1]
-    order = np.lexsort((series, times))
-    return series[order], bars[order], times[order]

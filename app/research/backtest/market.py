@@ -66,7 +66,7 @@ def prepare_on(ground: Ground, plan: Plan, said: Sequence[Said]) -> Prepared:
         for part, signals in zip(ground.parts, said, strict=True)
     ]
     verdicts, sides = join([one.codes for one in found]), join([one.sides for one in found])
-    in_order = verdicts[: len(ground.cycle_bars)] if ground.is_single else verdicts[ground.cycle_bars]
+    in_order = verdicts[: len(ground.times_ms)] if ground.is_single else verdicts[ground.cycle_bars]
     busy = np.flatnonzero(in_order == CONFIDENT)
     needs_volume = plan.limits.max_volume_share > 0 or plan.terms.volume_share > 0
     true_ranges, shares = _measure(ground, plan, said, found)

@@ -33,7 +33,7 @@ def drop_warm_up(books: Books, start_ms: int) -> Books:
     return Books(
         times_ms=books.times_ms[first:],
         series=books.series[first:],
-        bars=books.bars[first:],
+        first_bars=books.first_bars + np.bincount(books.series[:first], minlength=len(books.first_bars)),
         outcomes=books.outcomes[first:],
         equity=books.equity[first:],
         held=books.held[first:],
@@ -95,7 +95,7 @@ def find_closed_trades(books: Books) -> ClosedTrades:
     quantity, notional, profit = fills.quantity[exits], fills.notional[exits], fills.profit[exits]
     entry_notional = np.where(is_long, notional - profit, notional + profit)
     fees = fills.entry_fees[exits] + fills.fee[exits]
-    entered, left = fills.cycle[entry_fill], fills.cycle[exits]
+    entered, left, bars = fills.cycle[entry_fill], fills.cycle[exits], books.bars
     with np.errstate(divide="ignore", invalid="ignore"):
         net_returns = np.where(entry_notional > 0, (profit - fees) / entry_notional, 0.0)
     return ClosedTrades(
@@ -111,7 +111,7 @@ def find_closed_trades(books: Books) -> ClosedTrades:
         fees=fees,
         net_profit=profit - fees,
         net_returns=net_returns,
-        bars_held=books.bars[left] - books.bars[entered],
+        bars_held=bars[left] - bars[entered],
     )
 
 
@@ -125,8 +125,8 @@ def recall(series: Sequence[Series], books: Books, latency_bars: int) -> Said:
     """
     signals = np.full(len(books), _NOTHING, dtype=np.int8)
     confidences = np.zeros(len(books), dtype=np.float32)
+    said_at = books.bars - latency_bars
     for place, one in enumerate(series):
-        said_at = books.bars - latency_bars
         spoken = (books.series == place) & (said_at >= 0)
         spoken[spoken] = one.signals.speakers[said_at[spoken]] >= 0
         signals[spoken] = one.signals.signals[said_at[spoken]]

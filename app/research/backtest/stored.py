@@ -24,7 +24,7 @@ Run = TypeVar("Run")
 _QUICKLY = 1
 """A million cycles are packed within a second, and a tenth larger than with the greatest effort."""
 
-_CYCLES = ("times_ms", "series", "bars", "outcomes", "equity", "held")
+_CYCLES = ("times_ms", "series", "first_bars", "outcomes", "equity", "held")
 _HALTED = "halted_cycle"
 _BENCHMARK = "benchmark_equity"
 

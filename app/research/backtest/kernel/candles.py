@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
+from app.domain.money import UNITS
 from app.research.backtest.books import OUTCOMES, CodeArray
 from app.research.backtest.kernel.layout import CLOSE, HIGH, LOW, OPEN, Candle, Market
 from app.research.backtest.native import compiled, inlined
-from app.research.backtest.units import nearest_units
+from app.research.backtest.units import EXACT, nearest_units
 from ml.bars import FloatArray, IntegerArray
 
 _INSUFFICIENT_HISTORY = OUTCOMES.index("insufficient_history")
@@ -18,6 +21,10 @@ _FAR_FROM_CLOSE = OUTCOMES.index("price_far_from_close")
 # What is wrong with a bar, in bits: it jumps within or from the close before it; it would if it were the first of its
 # window; its open is far from the close before it.
 _JUMPS, _JUMPS_AS_FIRST, _IS_FAR = 1, 2, 4
+
+_BLOCK = 1_024
+_LEAST_CALM, _MOST_CALM = 10**6, EXACT
+"""Between so many units rounding to one matters less than `calm` leaves room for."""
 
 
 class Prices(NamedTuple):
@@ -31,7 +38,10 @@ class Prices(NamedTuple):
 
 
 class Bounds(NamedTuple):
-    """What candles are held to: shares as whole numbers (numerator, denominator), times in milliseconds."""
+    """What candles are held to: shares as whole numbers (numerator, denominator), times in milliseconds.
+
+    Nothing is wrong with a bar whose lowest price, or the close before it, is at least the share `calm` of its highest.
+    """
 
     shrink: tuple[int, int]
     grow: tuple[int, int]
@@ -40,6 +50,7 @@ class Bounds(NamedTuple):
     oldest_ms: int
     window_bars: int
     minimum_bars: int
+    calm: float
 
 
 @inlined
@@ -76,38 +87,97 @@ def _find_fault(opening: int, high: int, low: int, close: int, before: int, boun
 
 
 @compiled
-def find_faults(prices: Prices, bounds: Bounds, faults: CodeArray) -> tuple[int, int]:
-    """Write what is wrong with each of some bars; returns the lowest and the highest of all prices.
+def find_faults(prices: Prices, bounds: Bounds, faulty: IntegerArray, faults: CodeArray) -> tuple[int, int, int]:
+    """Find the bars with which something is wrong.
 
-    The loop has no branches, so that the compiler does many bars at once.
+    Args:
+        prices: Of all bars.
+        bounds: What they are held to.
+        faulty: Written to: which bars those are, rising, as many of the first as there are; shape (n_bars,).
+        faults: Written to: what is wrong with each, in the same places, shape (n_bars,).
+
+    Returns:
+        How many those are, and the lowest and the highest price of all that are not calm; nothing but calm ones are
+        between `LEAST_CALM` and `MOST_CALM`.
     """
     opens, highs, lows, closes, exact = prices
-    lowest = highest = price_at(opens, exact, OPEN, 0)
-    for bar in range(len(faults)):
-        before = price_at(closes, exact, CLOSE, bar - 1) if bar > 0 else price_at(opens, exact, OPEN, 0)
-        opening, high = price_at(opens, exact, OPEN, bar), price_at(highs, exact, HIGH, bar)
-        low, close = price_at(lows, exact, LOW, bar), price_at(closes, exact, CLOSE, bar)
-        lowest = min(lowest, opening, high, low, close)
-        highest = max(highest, opening, high, low, close)
-        faults[bar] = _find_fault(opening, high, low, close, before, bounds)
-    return lowest, highest
+    count, lowest, highest = 0, _LEAST_CALM, _MOST_CALM
+    for start in range(0, len(opens), _BLOCK):
+        stop = min(start + _BLOCK, len(opens))
+        if not exact.shape[1] and start > 0 and _are_calm(prices, start, stop, bounds.calm):
+            continue
+        for bar in range(start, stop):
+            before = price_at(closes, exact, CLOSE, bar - 1) if bar > 0 else price_at(opens, exact, OPEN, 0)
+            opening, high = price_at(opens, exact, OPEN, bar), price_at(highs, exact, HIGH, bar)
+            low, close = price_at(lows, exact, LOW, bar), price_at(closes, exact, CLOSE, bar)
+            lowest = min(lowest, opening, high, low, close)
+            highest = max(highest, opening, high, low, close)
+            faulty[count], faults[count] = bar, _find_fault(opening, high, low, close, before, bounds)
+            count += faults[count] != 0
+    return count, lowest, highest
+
+
+@inlined
+def _are_calm(prices: Prices, start: int, stop: int, calm: float) -> bool:
+    """Whether nothing can be wrong with any of these bars, as none of their prices is far from another.
+
+    The loop has no branches and counts in floats, so that the compiler does many bars at once.
+    """
+    opens, highs = prices.open[start:stop], prices.high[start:stop]
+    lows, closes, befores = prices.low[start:stop], prices.close[start:stop], prices.close[start - 1 : stop - 1]
+    strange = 0
+    for bar in range(len(opens)):
+        most = max(opens[bar], highs[bar], lows[bar], closes[bar], befores[bar])
+        least = min(opens[bar], highs[bar], lows[bar], closes[bar], befores[bar])
+        is_known = opens[bar] + highs[bar] + lows[bar] + closes[bar] < np.inf
+        is_calm = is_known & (least >= most * calm) & (least >= _LEAST_CALM / UNITS) & (most <= _MOST_CALM / UNITS)
+        strange += not is_calm
+    return strange == 0
 
 
 @compiled
-def mark_refusals(open_time_ms: IntegerArray, faults: CodeArray, bounds: Bounds, codes: CodeArray) -> None:
-    """Write for each cycle why it is refused, a place in `books.OUTCOMES`, or 0."""
-    contiguous, last_jump, duration_ms = 0, -1, bounds.duration_ms
-    for cycle in range(len(open_time_ms) - 1):
-        is_next = cycle > 0 and open_time_ms[cycle] - open_time_ms[cycle - 1] == duration_ms
-        contiguous = contiguous + 1 if is_next else 1
-        if faults[cycle] & _JUMPS:
-            last_jump = cycle
-        first = max(cycle - bounds.window_bars + 1, 0)
-        code = _INSUFFICIENT_HISTORY if contiguous < bounds.minimum_bars else 0
-        if open_time_ms[cycle + 1] - (open_time_ms[cycle] + duration_ms - 1) > bounds.oldest_ms:
-            code = _STALE
-        if faults[cycle + 1] & _IS_FAR:
-            code = _FAR_FROM_CLOSE
-        if faults[first] & _JUMPS_AS_FIRST or last_jump > first:
-            code = _JUMP
+def mark_refusals(
+    open_time_ms: IntegerArray,
+    starts: IntegerArray,
+    faulty: IntegerArray,
+    faults: CodeArray,
+    bounds: Bounds,
+    codes: CodeArray,
+) -> None:
+    """Write for each cycle why it is refused, a place in `books.OUTCOMES`, where it is; the last reason found counts.
+
+    Args:
+        open_time_ms: When the bars opened, shape (n_bars,).
+        starts: The bars that do not follow at once on one before them, shape (n_runs,).
+        faulty: The bars with which something is wrong, shape (n_faulty,).
+        faults: What that is, as `find_faults` writes it, shape (n_faulty,).
+        bounds: What candles are held to.
+        codes: Written to, shape (n_bars,).
+    """
+    count = len(open_time_ms) - 1
+    for start in starts:
+        _mark(codes, start, start + bounds.minimum_bars - 1, count, _INSUFFICIENT_HISTORY)
+    for start in starts:
+        if start > 0 and open_time_ms[start] - (open_time_ms[start - 1] + bounds.duration_ms - 1) > bounds.oldest_ms:
+            codes[start - 1] = _STALE
+    for place in range(len(faulty)):
+        if faulty[place] > 0 and faults[place] & _IS_FAR:
+            codes[faulty[place] - 1] = _FAR_FROM_CLOSE
+    for place in range(len(faulty)):
+        _mark_jumps(faulty[place], faults[place], bounds.window_bars, count, codes)
+
+
+@inlined
+def _mark_jumps(bar: int, fault: int, window_bars: int, count: int, codes: CodeArray) -> None:
+    """Mark the cycles whose window holds a bar; that of cycle i begins with bar i + 1 - window_bars, or the first."""
+    begun = bar + window_bars - 1
+    if bar > 0 and fault & _JUMPS:
+        _mark(codes, bar, begun, count, _JUMP)
+    if fault & _JUMPS_AS_FIRST:
+        _mark(codes, begun if bar > 0 else 0, begun + 1, count, _JUMP)
+
+
+@inlined
+def _mark(codes: CodeArray, start: int, stop: int, count: int, code: int) -> None:
+    for cycle in range(start, min(stop, count)):
         codes[cycle] = code

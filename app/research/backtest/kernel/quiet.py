@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.domain.money import UNITS
 from app.domain.portfolio import worth
 from app.research.backtest.books import FIRST_REFUSAL
 from app.research.backtest.kernel.candles import price_at
@@ -17,11 +18,15 @@ from app.research.backtest.kernel.layout import (
     Progress,
     State,
 )
-from app.research.backtest.native import inlined, within_bounds
+from app.research.backtest.native import QUICKLY_DIVIDED, divide_quickly, inlined, within_bounds
+from app.research.backtest.units import nearest_units
 from app.risk import limit_rules
 
 NEVER_HALTED = -(2**62)
 """Less than any equity."""
+
+_MOST_CASH = 2**61
+"""To which a quickly divided amount may be added."""
 
 
 @inlined
@@ -114,6 +119,9 @@ def _mark_until(market: Market, state: State, cycles: Cycles, stop: int, quantit
         while last > cycle and market.verdicts[last] >= FIRST_REFUSAL:
             last -= 1
         cycle, stop = last, last + 1
+    elif _mark_quickly(market, cycles, cycle, stop, quantity, cash):
+        cycle, equity = stop, cycles.equity[stop - 1]
+        holding.mark = price_at(market.open, market.exact, OPEN, stop)
     for one in range(cycle, stop):
         if market.verdicts[one] < FIRST_REFUSAL:
             holding.mark = price_at(market.open, market.exact, OPEN, one + 1)
@@ -121,3 +129,20 @@ def _mark_until(market: Market, state: State, cycles: Cycles, stop: int, quantit
         if is_noted:
             cycles.equity[one] = equity
     account.equity, holding.worth = equity, equity - cash
+
+
+@inlined
+def _mark_quickly(market: Market, cycles: Cycles, start: int, stop: int, quantity: int, cash: int) -> bool:
+    """Write the equity after some cycles; False where not all of it is right, as one is refused or a number is large.
+
+    The loop has no branches, so that the compiler does many cycles at once.
+    """
+    if market.exact.shape[1] or abs(cash) >= _MOST_CASH:
+        return False
+    opens, verdicts, unfit = market.open[start + 1 : stop + 1], market.verdicts[start:stop], 0
+    equities = cycles.equity[start:stop]
+    for one in range(len(equities)):
+        value = divide_quickly(quantity, int(nearest_units(opens[one])), UNITS)
+        equities[one] = cash + value
+        unfit += (verdicts[one] >= FIRST_REFUSAL) | (value >= QUICKLY_DIVIDED) | (value <= -QUICKLY_DIVIDED)
+    return unfit == 0
