@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from decimal import Decimal
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +29,6 @@ from app.risk.limits import LimitRules
 from app.risk.protection import ProtectionRule
 from app.risk.sizing import SizingRule
 from app.strategies.forest import compute_rows, say_by_forest
-from app.strategies.moving_average_cross import compile_kernels, sum_closes
 from app.strategies.registry import get_rule
 from app.strategies.signals import SignalSource
 from benchmarks import reference_kernel
@@ -43,6 +43,8 @@ from ml.predictor import Predictor
 MANY_BARS = 1_000_000
 FOREST_BARS = 500_000
 TAUGHT_BARS = 20_000
+
+_AT_ONCE = 16
 
 _CROSS = get_rule("moving-average-cross")
 _OFF = Decimal(0)
@@ -101,17 +103,16 @@ def outcome_of(books: Books) -> work.Outcome:
 def sweep(bars: Bars) -> FloatArray:
     """What each pair of the sweep ends with, on two cores: candles and sums of closes are looked at once for all."""
     pairs = reference_kernel.sweep_pairs().tolist()
-    shared, edges = Sweep([say_cross(bars)]), np.array([0, len(bars)])
-    sums = sum_closes(bars.close, *(max(lengths) for lengths in zip(*pairs, strict=True)))
-    mark = compile_kernels()[1]
+    assert _CROSS.find_signals is not None
+    shared, find = Sweep([say_cross(bars)]), _CROSS.find_signals(bars, np.array([0, len(bars)]))
 
     def run(pair: Sequence[int]) -> float:
-        signals = np.empty(len(bars), dtype=np.int8)
-        mark(sums, edges, *pair, signals)
+        signals = find(dict(zip(("fast_bars", "slow_bars"), pair, strict=True)))
         return float(shared.run(PLAN, [signals]).daily[-1]) / UNITS
 
+    chunks = [pairs[first : first + _AT_ONCE] for first in range(0, len(pairs), _AT_ONCE)]
     with ThreadPoolExecutor(2) as threads:
-        return np.array(list(threads.map(run, pairs)))
+        return np.array([*chain.from_iterable(threads.map(lambda chunk: list(map(run, chunk)), chunks))])
 
 
 def measure_memory() -> float:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from app.domain.money import LARGEST, UNITS
-from app.errors import InvalidInputError
 from app.strategies.rules import Parameter, Rule, Values
 from app.strategies.signals import SignalCodes
 from ml.bars import Bars, FloatArray, IntegerArray
@@ -72,38 +71,37 @@ def compile_kernels() -> tuple[Callable[..., None], Callable[..., None]]:
     return numba.njit(add_up_closes, nogil=True), numba.njit(mark_crosses, nogil=True)
 
 
-def sum_closes(close: FloatArray, fast_bars: int, slow_bars: int) -> IntegerArray:
-    """The sums that the compiled `mark_crosses` takes, for windows of up to so many bars, shape (n_bars + 1,).
+class _Crosses:
+    """Says where averages of some closes cross; what it adds up of them is the same for all lengths."""
 
-    Raises:
-        InvalidInputError: `beyond_64_bits`, the closes are too large for such windows.
-    """
-    if not _fits(close, fast_bars, slow_bars):
-        raise InvalidInputError(
-            f"The prices are too large to compare averages of {fast_bars} and {slow_bars} bars in 64 bits; run them "
-            "one by one, or take fewer bars.",
-            code="beyond_64_bits",
-        )
-    sums = np.empty(len(close) + 1, dtype=np.int64)
-    compile_kernels()[0](close, sums)
-    return sums
+    def __init__(self, bars: Bars, edges: IntegerArray) -> None:
+        self._close, self._edges = bars.close, edges
 
-
-def _fits(close: FloatArray, fast_bars: int, slow_bars: int) -> bool:
-    """Whether what `mark_crosses` compares is never more than 64 bits hold."""
-    return float(close.max(initial=0.0)) * UNITS * fast_bars * slow_bars < LARGEST / 2
-
-
-def _find_signals(bars: Bars, edges: IntegerArray, values: Values) -> SignalCodes:
-    fast_bars, slow_bars = int(values["fast_bars"]), int(values["slow_bars"])
-    signals = np.empty(len(bars), dtype=np.int8)
-    if len(bars) >= _COMPILED_BARS and _fits(bars.close, fast_bars, slow_bars):
-        compile_kernels()[1](sum_closes(bars.close, fast_bars, slow_bars), edges, fast_bars, slow_bars, signals)
+    def __call__(self, values: Values) -> SignalCodes:
+        lengths = int(values["fast_bars"]), int(values["slow_bars"])
+        signals = np.empty(len(self._close), dtype=np.int8)
+        if len(signals) >= _COMPILED_BARS and self._largest * lengths[0] * lengths[1] < LARGEST / 2:
+            compile_kernels()[1](self._sums, self._edges, *lengths, signals)
+        else:
+            mark_crosses(self._exact_sums, self._edges, *lengths, signals)
         return signals
-    sums = [0] * (len(bars) + 1)
-    add_up_closes(bars.close, sums)
-    mark_crosses(sums, edges, fast_bars, slow_bars, signals)
-    return signals
+
+    @cached_property
+    def _largest(self) -> float:
+        """The largest close, in 1e-8 quote units: times both lengths it must fit what `mark_crosses` compares."""
+        return float(self._close.max(initial=0.0)) * UNITS
+
+    @cached_property
+    def _sums(self) -> IntegerArray:
+        sums = np.empty(len(self._close) + 1, dtype=np.int64)
+        compile_kernels()[0](self._close, sums)
+        return sums
+
+    @cached_property
+    def _exact_sums(self) -> list[int]:
+        sums = [0] * (len(self._close) + 1)
+        add_up_closes(self._close, sums)
+        return sums
 
 
 def _find_conflict(values: Values) -> str | None:
@@ -117,6 +115,6 @@ MOVING_AVERAGE_CROSS = Rule(
     summary="Says BUY after a bar that takes the fast average of closes above the slow one, SELL below, else HOLD.",
     parameters=(_FAST, _SLOW),
     lookback=lambda values: int(values["slow_bars"]) + 1,
-    find_signals=_find_signals,
+    find_signals=_Crosses,
     find_conflict=_find_conflict,
 )

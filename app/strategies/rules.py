@@ -21,9 +21,11 @@ from ml.bars import Bars, IntegerArray, find_segments
 Values = Mapping[str, int | float]
 """A value for each parameter of a strategy, by its name."""
 
-FindSignals = Callable[[Bars, IntegerArray, Values], SignalCodes]
-"""The signal after each bar. The integers are where the runs of candles without a gap begin, then the number of bars;
-nothing may reach across a gap, or depend on later bars, or on more than the rule's lookback."""
+FindSignals = Callable[[Bars, IntegerArray], Callable[[Values], SignalCodes]]
+"""Looks at candles once; what it returns says the signal after each bar for any values, to several threads at once.
+
+The integers are where the runs of candles without a gap begin, then the number of bars; nothing may reach across a gap,
+or depend on later bars, or on more than the rule's lookback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,7 @@ class Rule:
         """As `compute_signals`, of bars whose runs without a gap are known, as `FindSignals` takes them."""
         if self.find_signals is None:
             raise InvalidInputError(f"{self.name} must be taught before it says anything.", code="strategy_untaught")
-        signals = self.find_signals(bars, edges, values)
+        signals = self.find_signals(bars, edges)(values)
         return say_by_rule(self.name_model(values), signals, edges, self.lookback(values))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import lru_cache
 
 import numpy as np
@@ -147,7 +148,7 @@ def _close(ground: Ground, cycles: layout.Cycles, state: layout.State) -> Books:
         outcomes=cycles.outcomes,
         equity=cycles.equity,
         held=cycles.held,
-        fills=Fills(*np.ascontiguousarray(rows.view(np.int64).reshape(-1, len(rows.dtype)).T)),
+        fills=Fills(*np.ascontiguousarray(rows.view(np.int64).reshape(-1, len(fields(Fills))).T)),
         halted_cycle=int(state.account["halted_in"][0]),
     )
 

@@ -66,8 +66,8 @@ def prepare_on(ground: Ground, plan: Plan, said: Sequence[Said]) -> Prepared:
         for part, signals in zip(ground.parts, said, strict=True)
     ]
     verdicts, sides = join([one.codes for one in found]), join([one.sides for one in found])
-    in_order = verdicts[: len(ground.times_ms)] if ground.is_single else verdicts[ground.cycle_bars]
-    busy = np.flatnonzero(in_order == CONFIDENT)
+    order = slice(len(ground.times_ms)) if ground.is_single else ground.cycle_bars
+    busy = np.flatnonzero(verdicts[order] == CONFIDENT)
     needs_volume = plan.limits.max_volume_share > 0 or plan.terms.volume_share > 0
     true_ranges, shares = _measure(ground, plan, said, found)
     opening, high, low, close, exact = ground.prices
@@ -84,7 +84,7 @@ def prepare_on(ground: Ground, plan: Plan, said: Sequence[Said]) -> Prepared:
         shares=shares,
         too_old=_find_too_old(ground, plan, said),
     )
-    return Prepared(ground, market, busy, sides[busy if ground.is_single else ground.cycle_bars[busy]])
+    return Prepared(ground, market, busy, sides[order][busy])
 
 
 def _measure(

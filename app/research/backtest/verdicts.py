@@ -38,19 +38,22 @@ def find_verdicts(signals: SignalArrays | SignalCodes, gate: Gate, latency_bars:
     latency = min(latency_bars, len(refusals))
     late = signals[: len(refusals) - latency]
     codes, sides = np.empty((2, len(refusals)), dtype=np.int8)
-    codes[:latency], sides[:latency] = _INSUFFICIENT_HISTORY, 0
-    codes[latency:] = _judge_rule(late, gate) if isinstance(late, np.ndarray) else _judge(late, gate)
-    np.subtract(late if isinstance(late, np.ndarray) else late.signals, HOLD, out=sides[latency:])
-    np.maximum(codes, refusals, out=codes)  # every refusal is above what comes of a signal
+    # Every refusal is above what comes of a signal, so that the larger one counts.
+    codes[:latency], sides[:latency] = np.maximum(_INSUFFICIENT_HISTORY, refusals[:latency]), 0
+    if isinstance(late, np.ndarray):
+        _judge_rule(late, gate, refusals[latency:], codes[latency:], sides[latency:])
+    else:
+        codes[latency:] = np.maximum(_judge(late, gate), refusals[latency:])
+        sides[latency:] = late.signals - np.int8(HOLD)
     return Verdicts(codes, sides)
 
 
-def _judge_rule(signals: SignalCodes, gate: Gate) -> CodeArray:
+def _judge_rule(signals: SignalCodes, gate: Gate, refusals: CodeArray, codes: CodeArray, sides: CodeArray) -> None:
     """The same of a rule, which is sure of what it says, has no edge and expects no return."""
+    from app.research.backtest.kernel.verdicts import judge_rule  # noqa: PLC0415 - loads numba, which only backtests need
+
     otherwise = _NO_EDGE if gate.require_edge else _NOT_POSITIVE if gate.require_positive_return else 0
-    codes: CodeArray = (signals == HOLD) * np.int8(_HOLD - otherwise)
-    codes += np.int8(otherwise)
-    return codes
+    judge_rule(signals, otherwise, refusals, codes, sides)
 
 
 def _judge(signals: SignalArrays, gate: Gate) -> CodeArray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
@@ -28,6 +28,7 @@ from app.research.backtest.sweep import Sweep
 from app.research.optimization.archive import Trial
 from app.risk.curves import compute_daily_curve, find_utc_days
 from app.strategies.registry import get_rule
+from app.strategies.rules import Rule, Values
 from app.strategies.signals import SignalArrays, SignalCodes, say_by_rule
 from ml.backend import LOCAL, run_calls
 from ml.bars import Bars, FloatArray, IntegerArray, find_segments
@@ -35,6 +36,9 @@ from ml.labels import HOLD
 
 _KEPT: Final = 8
 """What a model says by so many parameters is kept, in case only its trading varies."""
+
+_AT_ONCE: Final = 16
+"""So many trials a thread does before it hands them over, which costs as much as a quarter of a trial."""
 
 _CHUNKS: Final = 16
 """Into so many parts trials are cut for a cluster; each part takes the candles along."""
@@ -110,6 +114,7 @@ class _Bench:
     def __init__(self, markets: Markets) -> None:
         self._markets = markets
         self._heard: dict[str, list[SignalArrays]] = {}
+        self._looked: dict[str, list[Callable[[Values], SignalCodes]]] = {}
 
     def run(self, requests: Sequence[BacktestRequest]) -> Iterator[Trial]:
         """What each came to, in their order."""
@@ -119,8 +124,10 @@ class _Bench:
             yield from map(self._run, requests)  # a model is taught on every core by itself
             return
         yield self._run(requests[0])  # loads the compiled code, and what all trials share, once
+        chunks = [requests[first : first + _AT_ONCE] for first in range(1, len(requests), _AT_ONCE)]
         with ThreadPoolExecutor(os.cpu_count()) as threads:
-            yield from threads.map(self._run, requests[1:])
+            for trials in threads.map(lambda chunk: [self._run(one) for one in chunk], chunks):
+                yield from trials
 
     def hold(self, request: BacktestRequest) -> FloatArray:
         """As `TrialRunner.hold`."""
@@ -151,18 +158,25 @@ class _Bench:
         """The signals of a rule, as `listen` has them; where they are late, what it says nothing after matters, too."""
         rule, values, latency = get_rule(request.strategy), request.parameters, request.latency_bars
         said: list[Said] = []
-        for one, edges in zip(self._markets.data.series, self._edges, strict=True):
+        for one, edges, find in zip(self._markets.data.series, self._edges, self._look(rule), strict=True):
             bars = self._markets.history[one.symbol]
-            if latency or rule.find_signals is None:
+            if latency:
                 heard = rule.say(bars, edges, values)
                 said.append(silence(heard, bars, self._markets.start_ms, latency))
                 continue
-            signals: SignalCodes = rule.find_signals(bars, edges, values)
+            signals = find(values)
             for first, stop in pairwise(edges.tolist()):
                 signals[first : min(first + rule.lookback(values) - 1, stop)] = HOLD
             signals[: count_early_bars(bars, self._markets.start_ms, latency)] = HOLD
             said.append(signals)
         return said
+
+    def _look(self, rule: Rule) -> list[Callable[[Values], SignalCodes]]:
+        """What finds the signals of a rule in each series; it is kept for all trials of the rule."""
+        if rule.name not in self._looked and rule.find_signals is not None:
+            pairs = zip(self._markets.data.series, self._edges, strict=True)
+            self._looked[rule.name] = [rule.find_signals(self._markets.history[one.symbol], at) for one, at in pairs]
+        return self._looked[rule.name]
 
     @cached_property
     def _edges(self) -> list[IntegerArray]:

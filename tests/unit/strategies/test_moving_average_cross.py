@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from app.errors import InvalidInputError
 from app.strategies import moving_average_cross
-from app.strategies.moving_average_cross import MOVING_AVERAGE_CROSS, compile_kernels, sum_closes
+from app.strategies.moving_average_cross import MOVING_AVERAGE_CROSS
 from app.strategies.signals import SignalCodes
 from ml.bars import Bars
 from ml.labels import BUY, HOLD, SELL
@@ -88,24 +88,24 @@ def test_compiled_and_plain_say_the_same_where_sums_wrap_around(monkeypatch: pyt
         assert np.bincount(plain).min() > 300
 
 
-def test_sums_taken_once_serve_every_pair() -> None:
-    bars = walk_bars(3_000)
-    mark_crosses, edges = compile_kernels()[1], np.array([0, 3_000])
-    sums, said = sum_closes(bars.close, 60, 200), np.full(3_000, 7, dtype=np.int8)
+@pytest.mark.parametrize("compiled_from", [0, 1_000_000])
+def test_candles_looked_at_once_serve_every_pair(monkeypatch: pytest.MonkeyPatch, compiled_from: int) -> None:
+    bars, find_signals = walk_bars(3_000), MOVING_AVERAGE_CROSS.find_signals
+    monkeypatch.setattr(moving_average_cross, "_COMPILED_BARS", compiled_from)
+    assert find_signals is not None
+    find = find_signals(bars, np.array([0, 3_000]))
     for fast_bars, slow_bars in ((3, 200), (10, 50), (59, 60)):
-        mark_crosses(sums, edges, fast_bars, slow_bars, said)
-        np.testing.assert_array_equal(said, signals(bars, fast_bars, slow_bars))
+        said = find({"fast_bars": fast_bars, "slow_bars": slow_bars})
+        units = np.rint(bars.close * UNITS).astype(np.int64).tolist()
+        assert said.tolist() == expected_signals(units, fast_bars, slow_bars)
 
 
-def test_prices_beyond_64_bits_are_refused_in_sweeps_and_exact_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_prices_beyond_64_bits_are_compared_exactly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moving_average_cross, "_COMPILED_BARS", 0)
     units = [10**19 + 10**16 * (7 * bar % 13) for bar in range(40)]
     bars = bars_of(units)
     exact = np.rint(bars.close * UNITS).astype(object)
     assert signals(bars, 2, 5).tolist() == expected_signals([int(unit) for unit in exact], 2, 5)
-    with pytest.raises(InvalidInputError, match="averages of 2 and 5 bars") as refused:
-        sum_closes(bars.close, 2, 5)
-    assert refused.value.code == "beyond_64_bits"
 
 
 def test_fast_average_that_is_not_shorter_conflicts() -> None:

@@ -45,10 +45,10 @@ def make_bars(seed: int, interval: Interval, level: float, count: int = 2_600) -
     low[far] *= random.choice([one for one in edges if one < 1], far.sum())
     far = random.random(count) < 0.004
     high[far] *= random.choice([one for one in edges if one > 1], far.sum())
-    prices = [np.round(one, 8) for one in (opens, high, low, closes)]
+    opens, high, low, closes = (np.round(one, 8) for one in (opens, high, low, closes))
     steps = np.where(random.random(count) < 0.01, random.integers(2, 6, count), 1)
     times = int(SINCE.timestamp()) * 1_000 + np.cumsum(steps) * interval.milliseconds
-    return Bars(times, *prices, np.ones(count))
+    return Bars(times, opens, high, low, closes, np.ones(count))
 
 
 def refuse_live(bars: Bars, interval: Interval, window_bars: int, minimum_bars: int) -> list[str | None]:
