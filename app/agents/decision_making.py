@@ -63,7 +63,7 @@ class DecisionMakingAgent:
 
     def _judge(self, prediction: Prediction) -> tuple[Signal, str, str]:
         gate, signal = self._gate, prediction.signal
-        shares = ", ".join(f"{signal} {share:.1%}" for signal, share in prediction.probabilities.items())
+        shares = ", ".join([f"{signal} {share:.1%}" for signal, share in prediction.probabilities.items()])
         if signal is Signal.HOLD:
             return signal, "hold_signal", f"The model expects no move worth trading ({shares})."
         if prediction.doubt is not None:

@@ -46,14 +46,14 @@ class ExecutionAgent:
         """What is to be booked of a cycle, for the account as it stands."""
         desk = Desk(self.terms, draft.id, standing, draft.snapshot, now, cycle_id=draft.id)
         judge_resting(desk)
-        desk.halt = self.risk.find_halt(desk.standing, now)
+        standing = desk.standing
+        desk.halt = self.risk.find_halt(standing, now)
         decision = draft.decision
         if decision.reason_code != CONFIDENT:
             return desk.settle(ExecutionStatus.SKIPPED, decision.reason_code, decision.reason)
         side = Side(decision.action)
-        review = self.risk.review(
-            side, draft.prediction, draft.snapshot, desk.standing, draft.circumstances.model_age, now
-        )
+        by_now = standing if desk.halt is None else desk.standing
+        review = self.risk.review(side, draft.prediction, draft.snapshot, by_now, draft.circumstances.model_age, now)
         desk.say("risk", review.reason)
         if not review.approved:
             return desk.settle(ExecutionStatus.SKIPPED, review.reason_code, review.reason, review.checks)

@@ -228,7 +228,7 @@ def _conclude(
     distances: Distances | None = None,
 ) -> Review:
     """The first check that failed refuses; `words` where none did."""
-    checks = tuple(check for check in asked if check is not None)
+    checks = tuple([check for check in asked if check is not None])
     failed = next((check for check in checks if not check.passed), None)
     if failed is not None:
         return Review(is_entry, approved=False, reason_code=failed.code, reason=failed.detail, checks=checks)

@@ -14,7 +14,7 @@ from app.domain.market import MarketSnapshot
 from app.domain.money import LARGEST, PPM, from_units, multiply_divide, plain, to_units
 from app.domain.order import Check, Fill, Order, OrderKind, OrderStatus, Origin, Side
 from app.domain.portfolio import SHORT_COLLATERAL, Exit, worth
-from app.domain.standing import Halt, Standing
+from app.domain.standing import Halt, Snapshot, Standing
 
 _PPM_PER_BPS = 100
 
@@ -56,7 +56,7 @@ class Desk:
         terms: What a fill costs, and what may be filled.
         booking_id: What its orders are named after.
         standing: The account before the booking.
-        snapshot: The market as it was seen for the booking.
+        snapshot: The market as it was seen for the booking; `newest` is its last candle.
         now: When it is booked.
         cycle_id: The cycle that it belongs to, None for what a person does.
     """
@@ -71,13 +71,17 @@ class Desk:
         cycle_id: str | None = None,
     ) -> None:
         self.terms = terms
+        self.fee_ppm = terms.fee_ppm
         self.snapshot = snapshot
+        self.symbol = snapshot.symbol
+        self.newest = snapshot.candles[-1]
         self.now = now
         self.portfolio = standing.portfolio
         self.halt: Halt | None = None
         self.quote = to_units(snapshot.quote.price)
         self.tick = to_units(snapshot.instrument.tick_size)
         self.lot = to_units(snapshot.instrument.lot_step)
+        self._newest_slippage = self.slippage(self.newest)
         self._booking_id = booking_id
         self._cycle_id = cycle_id
         self._before = standing
@@ -87,16 +91,12 @@ class Desk:
         self._entries: list[BookedFill | DustTransfer] = []
         self._exits: list[tuple[Exit, int]] = []
         self._logs: list[tuple[str, str]] = []
-
-    @property
-    def symbol(self) -> str:
-        """The symbol that the booking is about."""
-        return self.snapshot.symbol
+        self._valued: Snapshot | None = None
 
     @property
     def open_from(self) -> datetime:
         """When the candle opened that the market has not closed yet."""
-        return self.snapshot.candles[-1].open_time + self.snapshot.interval.duration
+        return self.newest.open_time + self.snapshot.interval.duration
 
     @property
     def held(self) -> int:
@@ -106,11 +106,9 @@ class Desk:
     @property
     def standing(self) -> Standing:
         """Where the account stands by now."""
-        trades = sum(isinstance(entry, BookedFill) and entry.decided for entry in self._entries)
-        prices = {self.symbol: self.quote}
-        snapshot = self._before.snapshot.followed_by(self.portfolio, prices, self.now, self._exits, trades)
-        halt = self._before.halt or self.halt
-        return replace(self._before, snapshot=snapshot, orders=tuple(self._resting.values()), halt=halt)
+        return Standing(
+            self._before.run, self._value(), tuple(self._resting.values()), halt=self._before.halt or self.halt
+        )
 
     @property
     def last_price(self) -> int:
@@ -130,7 +128,7 @@ class Desk:
 
     def decided_on(self, origin: Origin) -> Candle | None:
         """The candle that an order of `origin` was decided on; a person decides on none."""
-        return self.snapshot.candles[-1] if origin is Origin.SIGNAL else None
+        return self.newest if origin is Origin.SIGNAL else None
 
     def resting(self) -> list[Order]:
         """The resting orders of the symbol, oldest first."""
@@ -145,7 +143,7 @@ class Desk:
     def market_price(self, side: Side) -> int:
         """The price of a fill at the market now, on the tick; zero or less where the slippage leaves nothing."""
         rule = fill_rules.buy_price if side is Side.BUY else fill_rules.sell_price
-        return rule(self.quote, self.slippage(self.snapshot.candles[-1]), self.tick)
+        return rule(self.quote, self._newest_slippage, self.tick)
 
     def is_exit(self, side: Side) -> bool:
         """Whether a fill of `side` makes the position smaller."""
@@ -157,13 +155,13 @@ class Desk:
             return price
         cost = -self.portfolio.positions[self.symbol].cost
         collateral = multiply_divide(SHORT_COLLATERAL * cost, quantity, -self.held)
-        return min(price, order_rules.cover_cap(collateral, quantity, self.terms.fee_ppm, self.tick))
+        return min(price, order_rules.cover_cap(collateral, quantity, self.fee_ppm, self.tick))
 
     def affordable(self, budget: int, price: int) -> int:
         """The largest quantity that `budget` and the free cash pay for at `price`, and that the books can hold."""
         room = LARGEST - abs(self.held) - self.portfolio.dust_quantity(self.symbol)
         paid = fill_rules.affordable_quantity(
-            max(0, min(budget, self.portfolio.available)), price, self.lot, self.terms.fee_ppm
+            max(0, min(budget, self.portfolio.available)), price, self.lot, self.fee_ppm
         )
         return min(paid, room // self.lot * self.lot)
 
@@ -198,12 +196,12 @@ class Desk:
         """Let an order rest, as it is now."""
         self._keep(order)
 
-    def end(self, order: Order, status: OrderStatus, reason_code: str, reason: str, **more: object) -> Order:
-        """An order that has reached its end; `more` are fields of `Order`."""
-        words = {"status": status, "reason_code": reason_code, "reason": reason, "closed_at": self.now, **more}
-        ended = replace(order, **words)  # type: ignore[arg-type]
-        self._keep(ended)
-        return ended
+    def end(
+        self, order: Order, status: OrderStatus, reason_code: str, reason: str, filled_quantity: Decimal | None = None
+    ) -> None:
+        """Let an order end, as far as it was filled where `filled_quantity` does not say more."""
+        filled = order.filled_quantity if filled_quantity is None else filled_quantity
+        self._keep(order.ended(status, reason_code, reason, self.now, filled))
 
     def fill(
         self,
@@ -225,7 +223,7 @@ class Desk:
             candle: The candle that was decided or judged on.
         """
         notional = self.notional(order.side, price, quantity)
-        fee = fill_rules.fee(notional, self.terms.fee_ppm)
+        fee = fill_rules.fee(notional, self.fee_ppm)
         self.portfolio, exit_ = self.portfolio.apply(self.symbol, order.side, quantity, notional, fee, self.now)
         if exit_ is not None:
             self._exits.append((exit_, fee))
@@ -293,7 +291,7 @@ class Desk:
         checks: Sequence[Check] = (),
     ) -> Settlement:
         """What is to be booked."""
-        numerator, denominator = self.slippage(self.snapshot.candles[-1])
+        numerator, denominator = self._newest_slippage
         rested = {order.id: order.filled_quantity for order in self._before.orders}
         moved = {
             order.id: order
@@ -306,8 +304,8 @@ class Desk:
             reason=reason,
             symbol=self.symbol,
             price=self.quote,
-            side_cost_ppm=numerator * PPM // denominator + self.terms.fee_ppm,
-            snapshot=self.standing.snapshot,
+            side_cost_ppm=numerator * PPM // denominator + self.fee_ppm,
+            snapshot=self._value(),
             entries=tuple(self._entries),
             orders=tuple(order for order in self._changed.values() if order.id not in moved),
             moved=tuple(moved.values()),
@@ -315,6 +313,14 @@ class Desk:
             logs=tuple(self._logs),
             halt=self.halt,
         )
+
+    def _value(self) -> Snapshot:
+        """The account by now; each entry has a portfolio of its own, so that an older value shows by that."""
+        if self._valued is None or self._valued.portfolio is not self.portfolio:
+            trades = len([entry for entry in self._entries if isinstance(entry, BookedFill) and entry.decided])
+            prices = {self.symbol: self.quote}
+            self._valued = self._before.snapshot.followed_by(self.portfolio, prices, self.now, self._exits, trades)
+        return self._valued
 
     def _keep(self, order: Order) -> None:
         self._changed[order.id] = order
@@ -328,7 +334,7 @@ class Desk:
         if filled < order.quantity:
             self._keep(replace(order, filled_quantity=filled))
         else:
-            self.end(order, OrderStatus.FILLED, "filled", reason, filled_quantity=filled)
+            self.end(order, OrderStatus.FILLED, "filled", reason, filled)
 
     def _see_to_the_rest(self, price: int, candle: Candle | None) -> None:
         """What a fill leaves: too little to sell is dust, nothing needs no orders, a short needs its liquidation."""
@@ -338,7 +344,7 @@ class Desk:
         elif held > 0 and self._entries_last_exit() and self.below_minimum(price, held):
             self.move_to_dust()
         elif held < 0 and not self._entries_last_exit():
-            self._guard_short(candle or self.snapshot.candles[-1])
+            self._guard_short(candle or self.newest)
 
     def _entries_last_exit(self) -> bool:
         last = self._entries[-1]

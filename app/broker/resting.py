@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -28,7 +29,9 @@ def judge_resting(desk: Desk) -> None:
     if not desk.resting():
         return
     _tell_of_gap(desk)
-    for candle in desk.snapshot.candles:
+    candles = desk.snapshot.candles
+    oldest = min(_milliseconds(order.active_from) for order in desk.resting())
+    for candle in candles[bisect_left(candles, oldest, key=_opened_ms) :]:
         judged = [order for order in desk.resting() if _is_judged(order, candle)]
         if judged:
             _judge_candle(desk, judged, candle)
@@ -37,9 +40,13 @@ def judge_resting(desk: Desk) -> None:
             desk.end(order, OrderStatus.EXPIRED, "expired", f"It was good until {order.expires_at.isoformat()}.")
 
 
+def _opened_ms(candle: Candle) -> int:
+    return _milliseconds(candle.open_time)
+
+
 def _is_judged(order: Order, candle: Candle) -> bool:
     expires = order_rules.NEVER if order.expires_at is None else _milliseconds(order.expires_at)
-    return order_rules.is_judged(_milliseconds(candle.open_time), _milliseconds(order.active_from), expires)
+    return order_rules.is_judged(_opened_ms(candle), _milliseconds(order.active_from), expires)
 
 
 def _tell_of_gap(desk: Desk) -> None:

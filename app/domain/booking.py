@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal
+from itertools import repeat
 
 from app.domain.cycle import (
     BookedFill,
@@ -20,19 +21,29 @@ from app.domain.money import UNITS, from_units
 from app.domain.signal import Signal
 from app.domain.standing import Run
 
+_NOT_NUMBERED = repeat(0)
+_SIGNALS = tuple(Signal)
+
 
 def make_trades(
-    run: Run, settlement: Settlement, cycle_id: str | None, decision: Decision | None, at: datetime
+    run: Run,
+    settlement: Settlement,
+    cycle_id: str | None,
+    decision: Decision | None,
+    at: datetime,
+    numbers: Iterator[int] = _NOT_NUMBERED,
 ) -> list[Trade]:
-    """The trades of a settlement in their order, before the ledger has numbered them."""
-    return [_trade(run, fill, cycle_id, decision if fill.decided else None, at) for fill in settlement.fills]
+    """The trades of a settlement in their order; their numbers are 0 where the ledger gives them `numbers` later."""
+    return [
+        _trade(next(numbers), run, fill, cycle_id, decision if fill.decided else None, at) for fill in settlement.fills
+    ]
 
 
 def make_report(run: Run, draft: CycleDraft, settlement: Settlement, trades: list[Trade], at: datetime) -> CycleReport:
     """The report of a cycle that was booked; `trades` carry their numbers."""
     decided = next((trade for trade in trades if trade.confidence is not None), None)
     execution = Execution(settlement.status, settlement.reason_code, settlement.reason, decided)
-    return replace(draft.finish(execution, settlement, run.id, at), fills=tuple(trades))
+    return draft.finish(execution, settlement, run.id, at, tuple(trades))
 
 
 def make_duplicate_report(run: Run, draft: CycleDraft, earlier: Trade, at: datetime) -> CycleReport:
@@ -52,11 +63,15 @@ def in_plain_numbers(decision: Decision) -> Decision:
 
     A minus zero becomes a zero, which is all that SQLite can keep of it.
     """
-    return replace(
-        decision,
-        confidence=_plain_float(decision.confidence),
-        probabilities={signal: _plain_float(decision.probabilities[signal]) for signal in Signal},
+    return Decision(
+        decision.action,
+        _plain_float(decision.confidence),
+        {signal: _plain_float(decision.probabilities[signal]) for signal in _SIGNALS},
+        decision.reason_code,
+        decision.reason,
+        decision.model_id,
         expected_return=None if decision.expected_return is None else _plain_float(decision.expected_return),
+        edge=decision.edge,
         drift=None if decision.drift is None else _plain_float(decision.drift),
     )
 
@@ -70,9 +85,11 @@ def _plain_float(value: float) -> float:
     return float(value) + 0.0
 
 
-def _trade(run: Run, fill: BookedFill, cycle_id: str | None, decision: Decision | None, at: datetime) -> Trade:
+def _trade(
+    number: int, run: Run, fill: BookedFill, cycle_id: str | None, decision: Decision | None, at: datetime
+) -> Trade:
     return Trade(
-        id=0,
+        id=number,
         cycle_id=cycle_id,
         symbol=fill.symbol,
         interval=fill.interval,

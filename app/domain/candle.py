@@ -8,6 +8,7 @@ from decimal import Decimal
 from enum import StrEnum
 
 _UNIT_SECONDS = {"m": 60, "h": 3_600, "d": 86_400}
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 class Interval(StrEnum):
@@ -33,12 +34,15 @@ class Interval(StrEnum):
     @property
     def duration(self) -> timedelta:
         """The length of one candle."""
-        return timedelta(seconds=int(self.value[:-1]) * _UNIT_SECONDS[self.value[-1]])
+        return _DURATIONS[self]
 
     @property
     def milliseconds(self) -> int:
         """The length of one candle in whole milliseconds."""
-        return int(self.value[:-1]) * _UNIT_SECONDS[self.value[-1]] * 1_000
+        return _DURATIONS[self] // _MILLISECOND
+
+
+_DURATIONS = {one: timedelta(seconds=int(one.value[:-1]) * _UNIT_SECONDS[one.value[-1]]) for one in Interval}
 
 
 @dataclass(frozen=True, slots=True)

@@ -164,7 +164,7 @@ class Settlement:
     @property
     def fills(self) -> tuple[BookedFill, ...]:
         """The fills, in their order."""
-        return tuple(entry for entry in self.entries if isinstance(entry, BookedFill))
+        return tuple([entry for entry in self.entries if isinstance(entry, BookedFill)])
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,12 @@ class CycleDraft:
     logs: tuple[LogLine, ...]
 
     def finish(
-        self, execution: Execution, settlement: Settlement | None, run: str, finished_at: datetime
+        self,
+        execution: Execution,
+        settlement: Settlement | None,
+        run: str,
+        finished_at: datetime,
+        fills: tuple[Trade, ...] = (),
     ) -> CycleReport:
         """The report of this cycle once `execution` is booked; the execution agent has the last word in its log."""
         said = settlement.logs if settlement else ()
@@ -260,11 +265,12 @@ class CycleDraft:
             status=CycleStatus.COMPLETED,
             started_at=self.started_at,
             finished_at=finished_at,
-            logs=(*self.logs, *(LogLine(finished_at, agent, message) for agent, message in (*said, last))),
+            logs=(*self.logs, *[LogLine(finished_at, agent, message) for agent, message in (*said, last)]),
             market=self.market,
             decision=self.decision,
             execution=execution,
             run=run,
             checks=settlement.checks if settlement else (),
             orders=settlement.orders if settlement else (),
+            fills=fills,
         )

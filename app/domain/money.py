@@ -13,7 +13,8 @@ PPM = 1_000_000
 LARGEST = 2**63 - 1
 """The most units that the books hold of anything: 92 billion whole ones."""
 
-_DECIMALS = 8
+_WHOLE = Decimal("1E+8")
+_UNIT = Decimal("1E-8")
 
 
 def multiply_divide(first: int, second: int, divisor: int) -> int:
@@ -52,7 +53,7 @@ def to_units(value: Decimal) -> int:
     >>> to_units(Decimal("1.5"))
     150000000
     """
-    return int(value.scaleb(_DECIMALS))
+    return int(value * _WHOLE)
 
 
 def from_units(units: int) -> Decimal:
@@ -61,7 +62,7 @@ def from_units(units: int) -> Decimal:
     >>> from_units(150000000)
     Decimal('1.50000000')
     """
-    return Decimal(units).scaleb(-_DECIMALS)
+    return Decimal(units) * _UNIT
 
 
 def plain(units: int) -> str:
@@ -70,5 +71,6 @@ def plain(units: int) -> str:
     >>> plain(150000000), plain(-1), plain(0)
     ('1.5', '-0.00000001', '0')
     """
-    text = f"{from_units(units):f}".rstrip("0").rstrip(".")
-    return "0" if text in ("", "-0") else text
+    whole, part = divmod(abs(units), UNITS)
+    sign = "-" if units < 0 else ""
+    return f"{sign}{whole}.{part:08d}".rstrip("0") if part else f"{sign}{whole}"

@@ -83,6 +83,31 @@ class Order:
         """What is still to be filled, in base units."""
         return self.quantity - self.filled_quantity
 
+    def ended(
+        self, status: OrderStatus, reason_code: str, reason: str, at: datetime, filled_quantity: Decimal
+    ) -> Order:
+        """This order once it has come to its end, not by `replace`, which takes twice as long."""
+        return Order(
+            self.id,
+            self.symbol,
+            self.side,
+            self.kind,
+            self.quantity,
+            self.origin,
+            self.created_at,
+            self.active_from,
+            self.price,
+            self.trail_fraction,
+            self.reduce_only,
+            self.expires_at,
+            self.cycle_id,
+            status,
+            reason_code,
+            reason,
+            filled_quantity,
+            at,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Fill:

@@ -95,7 +95,7 @@ class Portfolio:
         Raises:
             KeyError: A symbol that is held has no mark.
         """
-        return sum(worth(self.holding(symbol), marks[symbol]) for symbol in self.symbols())
+        return sum([worth(self.holding(symbol), marks[symbol]) for symbol in self.symbols()])
 
     def apply(
         self, symbol: str, side: Side, quantity: int, notional: int, fee: int, at: datetime

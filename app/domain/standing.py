@@ -79,8 +79,8 @@ class Snapshot:
         return replace(self, day_equity=self.equity, trades_today=0)
 
     def marked(self, symbol: str, price: int) -> Snapshot:
-        """This snapshot with `symbol` worth `price` a base unit; nothing changes where none is held."""
-        if symbol not in self.marks:
+        """This snapshot with `symbol` worth `price` a base unit; the same where that is its mark, or none is held."""
+        if self.marks.get(symbol, price) == price:
             return self
         marks = {**self.marks, symbol: price}
         equity = self.portfolio.cash + self.portfolio.market_value(marks)

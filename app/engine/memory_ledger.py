@@ -78,14 +78,12 @@ class MemoryLedger:
         before = await self.load_standing(draft.key)
         if key is not None and (earlier := await self.find_replay(key)) is not None:
             return earlier
-        draft = replace(draft, decision=in_plain_numbers(draft.decision))
         decided, now = self._find_decided(before.run, draft), before.booked_at(clock.now(), draft.started_at)
         if decided is not None:
-            report = make_duplicate_report(before.run, draft, decided, now)
+            report = make_duplicate_report(before.run, _in_plain_numbers(draft), decided, now)
         else:
             settlement = settle(before, now)
-            made = make_trades(before.run, settlement, draft.id, draft.decision, now)
-            report = make_report(before.run, draft, settlement, self._number(made), now)
+            report = self._report(before.run, draft, settlement, now)
             self._opened = follow(before, settlement)
         self._keep(report)
         if key is not None:
@@ -134,6 +132,11 @@ class MemoryLedger:
         found = [one for one in self._trades.values() if _is_wanted(one, one.executed_at, wanted)]
         return _page(found, limit, cursor)
 
+    def _report(self, run: Run, draft: CycleDraft, settlement: Settlement, now: datetime) -> CycleReport:
+        draft = _in_plain_numbers(draft)
+        made = make_trades(run, settlement, draft.id, draft.decision, now, self._trade_numbers)
+        return make_report(run, draft, settlement, made, now)
+
     def _keep(self, report: CycleReport) -> None:
         self._reports[report.id] = report
         self._keep_trades(report.fills)
@@ -146,9 +149,6 @@ class MemoryLedger:
             if trade.confidence is not None
         }
 
-    def _number(self, made: Sequence[Trade]) -> list[Trade]:
-        return [replace(trade, id=next(self._trade_numbers)) for trade in made]
-
     def _find_decided(self, run: Run, draft: CycleDraft) -> Trade | None:
         return self._decided.get((run.id, draft.symbol, draft.interval, draft.market.candle_open_time))
 
@@ -158,7 +158,11 @@ def follow(before: Standing, settlement: Settlement) -> Standing:
     orders: dict[str, Order] = {order.id: order for order in before.orders}
     orders |= {order.id: order for order in (*settlement.moved, *settlement.orders)}
     resting = tuple(order for order in orders.values() if order.status is OrderStatus.NEW)
-    return replace(before, snapshot=settlement.snapshot, orders=resting, halt=settlement.halt or before.halt)
+    return Standing(before.run, settlement.snapshot, resting, settlement.halt or before.halt)
+
+
+def _in_plain_numbers(draft: CycleDraft) -> CycleDraft:
+    return replace(draft, decision=in_plain_numbers(draft.decision))
 
 
 def _is_wanted(row: CycleReport | Trade, at: datetime, wanted: Selection) -> bool:

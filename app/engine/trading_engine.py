@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from weakref import WeakValueDictionary
@@ -83,7 +82,8 @@ class TradingEngine:
             ServiceError: The request was wrong, or nothing could be recorded. `ConflictError` (`cycle_in_progress`)
                 when another cycle of the symbol did not end in time.
         """
-        async with self._turn(symbol):
+        turn = await self._take_turn(symbol)
+        try:
             if key is not None and (earlier := await self._ledger.find_replay(key)) is not None:
                 return earlier, True
             running = _Running(self._new_id(), symbol, interval, self._clock.now())
@@ -93,10 +93,15 @@ class TradingEngine:
                 await self._keep_refusal(running, error)
                 raise
             return report, report.id != running.id
+        finally:
+            turn.release()
 
-    @asynccontextmanager
-    async def _turn(self, symbol: str) -> AsyncIterator[None]:
-        lock = self._locks.setdefault(symbol, asyncio.Lock())
+    async def _take_turn(self, symbol: str) -> asyncio.Lock:
+        lock = self._locks.get(symbol)
+        if lock is None:  # no other cycle of the symbol runs or waits: its lock would still be there
+            self._locks[symbol] = lock = asyncio.Lock()
+            await lock.acquire()
+            return lock
         try:
             async with asyncio.timeout(self.lock_wait_seconds):
                 await lock.acquire()
@@ -107,10 +112,7 @@ class TradingEngine:
                 retry_after_seconds=1,
                 context={"symbol": symbol},
             ) from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return lock
 
     async def _run(self, running: _Running, key: IdempotencyKey | None) -> CycleReport:
         seats, say = self._seats, self._say

@@ -16,6 +16,9 @@ from ml.labels import CLASSES, HOLD
 SignalCodes = npt.NDArray[np.int8]
 """The numbers of `ml.labels.CLASSES`: SELL 0, HOLD 1, BUY 2."""
 
+_SIGNALS = tuple(Signal(name) for name in CLASSES)
+_SURE = np.eye(len(CLASSES)).tolist()
+
 
 @dataclass(frozen=True, slots=True)
 class SignalSource:
@@ -77,10 +80,11 @@ class SignalArrays:
         if speaker < 0:
             return None
         source, code = self.sources[speaker], int(self.signals[bar])
-        shares = (code == 0, code == 1, code == 2) if self.probabilities is None else self.probabilities[bar]
+        known = self.probabilities
+        shares = _SURE[code] if known is None else known[bar].tolist()
         return Prediction(
-            signal=Signal(CLASSES[code]),
-            probabilities={Signal(name): float(share) for name, share in zip(CLASSES, shares, strict=True)},
+            signal=_SIGNALS[code],
+            probabilities=dict(zip(_SIGNALS, shares, strict=True)),
             model_id=source.model_id,
             expected_return=float(self.expected_returns[bar]),
             edge=source.edge,

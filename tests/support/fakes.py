@@ -164,7 +164,7 @@ class FakeLedger(MemoryLedger):
 
     def book(self, settlement: Settlement, now: datetime) -> list[Trade]:
         """Book what no cycle led to; returns the trades with their numbers."""
-        made = self._number(make_trades(self.standing.run, settlement, None, None, now))
+        made = make_trades(self.standing.run, settlement, None, None, now, self._trade_numbers)
         self._trades |= {trade.id: trade for trade in made}
         self.stand(follow(self.standing, settlement))
         return made

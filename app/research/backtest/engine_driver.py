@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Final
@@ -22,12 +21,13 @@ from app import __version__
 from app.agents.decision_making import DecisionMakingAgent
 from app.agents.execution import ExecutionAgent
 from app.agents.risk import RiskAgent
+from app.domain.booking import make_report
 from app.domain.cycle import BookedFill, Circumstances, CycleDraft, CycleReport, Settlement
 from app.domain.money import to_units
 from app.domain.order import Side
 from app.domain.portfolio import worth
 from app.domain.ports import Clock, IdempotencyKey, Ledger, Settle
-from app.domain.standing import RunKey, Snapshot, Standing
+from app.domain.standing import Run, RunKey, Snapshot, Standing
 from app.engine.memory_ledger import MemoryLedger
 from app.engine.trading_engine import Seats, TradingEngine
 from app.errors import InvalidInputError, ServiceError
@@ -72,9 +72,9 @@ def run_engine(
     Raises:
         InvalidInputError: `beyond_64_bits` or `candle_not_positive`, as `checked_bars.check_bars`.
     """
-    return asyncio.run(
-        _Run(plan, write_script(plan, series), every_cycle=every_cycle, standing=standing).run(on_progress)
-    )
+    run = _Run(plan, write_script(plan, series), every_cycle=every_cycle, standing=standing)
+    asyncio.run(run.run(on_progress))
+    return run.close()  # not what `asyncio.run` returns: in giving the signals back it writes that out as text
 
 
 def seat_engine(
@@ -112,7 +112,7 @@ class _Run:
         self._held: list[bool] = []
         self._halted_cycle = -1
 
-    async def run(self, on_progress: OnProgress | None) -> Books:
+    async def run(self, on_progress: OnProgress | None) -> None:
         """Run every cycle."""
         cycle, told, total = 0, 0, len(self._script)
         if total:
@@ -127,7 +127,6 @@ class _Run:
             if on_progress is not None and cycle - told >= _TELL_EVERY:
                 on_progress(cycle / total, f"Cycle {cycle:,} of {total:,}.")
                 told = cycle
-        return self._close()
 
     async def _run_cycle(self, cycle: int) -> None:
         self._stage.enter(cycle)
@@ -181,7 +180,8 @@ class _Run:
     def _circumstances(self) -> Circumstances:
         return Circumstances("", "", __version__, 0, self._stage.model_age)
 
-    def _close(self) -> Books:
+    def close(self) -> Books:
+        """The books of the cycles that were run; raises as `run_engine`."""
         ground = self._script.prepared.ground
         try:
             fills, equity = np.array(self._ledger.fills, dtype=np.int64), np.array(self._equity, dtype=np.int64)
@@ -207,7 +207,9 @@ class _QuietAccount:
         snapshot = standing.snapshot
         self._script = script
         self._symbols = symbols
-        self._holdings = {symbol: snapshot.portfolio.holding(symbol) for symbol in snapshot.portfolio.symbols()}
+        held = ((symbol, snapshot.portfolio.holding(symbol)) for symbol in snapshot.portfolio.symbols())
+        self._holdings = {symbol: holding for symbol, holding in held if holding}
+        self._worths = {symbol: worth(holding, snapshot.marks[symbol]) for symbol, holding in self._holdings.items()}
         self._snapshot = snapshot
         self._marks = dict(snapshot.marks)
         self._peak = snapshot.peak_equity
@@ -226,25 +228,31 @@ class _QuietAccount:
             self._pass_time(start, stop)
             equities += [self._now_equity] * (stop - start)
             return stop
-        script, equity = self._script, self._now_equity
-        for cycle in range(start, stop):
-            if script.verdicts[cycle] < FIRST_REFUSAL:
-                quote, symbol, now_ms = (
-                    script.quotes[cycle],
-                    self._symbols[script.series[cycle]],
-                    script.times_ms[cycle],
-                )
-                held, before = self._holdings.get(symbol, 0), equity
-                if held:
-                    equity += worth(held, quote) - worth(held, self._marks[symbol])
-                    if self._is_due_halt(equity):
-                        return cycle
-                    self._marks[symbol] = quote
+        return self._hold(start, stop, equities)
+
+    def _hold(self, start: int, stop: int, equities: list[int]) -> int:
+        """Let cycles pass in which something is held: `pass_by` once it is known that no halt is due before them."""
+        script, rows = self._script, slice(start, stop)
+        holdings, worths, marks, symbols = self._holdings, self._worths, self._marks, self._symbols
+        equity, last_ms, may_halt = self._now_equity, self._last_ms, self._deepest_ppm > 0
+        columns = (script.verdicts[rows], script.series[rows], script.quotes[rows], script.times_ms[rows])
+        for cycle, verdict, place, quote, now_ms in zip(range(start, stop), *columns, strict=True):
+            if verdict < FIRST_REFUSAL:
+                symbol, before = symbols[place], equity
+                if symbol in holdings:
+                    value = worth(holdings[symbol], quote)
+                    equity += value - worths[symbol]
+                    if equity > self._peak:
+                        self._peak = equity
+                    elif may_halt and self._is_due_halt(equity):
+                        stop, equity = cycle, before
+                        break
+                    worths[symbol], marks[symbol] = value, quote
                 if now_ms >= self._day_ends:
                     self._end_day(before, now_ms)
-                self._last_ms, self._now_equity = now_ms, equity
-                self._peak = max(self._peak, equity)
+                last_ms = now_ms
             equities.append(equity)
+        self._last_ms, self._now_equity = last_ms, equity
         return stop
 
     def _pass_time(self, start: int, stop: int) -> None:
@@ -271,9 +279,9 @@ class _QuietAccount:
         if self._last_ms is None:
             return standing
         before, has_day_ended = self._snapshot, self._day_equity is not None
-        return replace(
-            standing,
-            snapshot=Snapshot(
+        return Standing(
+            standing.run,
+            Snapshot(
                 at=_EPOCH + self._last_ms * _MILLISECOND,
                 portfolio=before.portfolio,
                 equity=self._now_equity,
@@ -284,6 +292,8 @@ class _QuietAccount:
                 losses_in_a_row=before.losses_in_a_row,
                 last_loss_at=before.last_loss_at,
             ),
+            standing.orders,
+            standing.halt,
         )
 
 
@@ -310,17 +320,21 @@ class _Ledger(MemoryLedger):
     async def record_refusal(self, report: CycleReport, key: RunKey) -> None:
         """Leave a refused cycle alone."""
 
+    def _report(self, run: Run, draft: CycleDraft, settlement: Settlement, now: datetime) -> CycleReport:
+        """The report that the engine is answered with; it has no trades, as nobody will ask for them."""
+        return make_report(run, draft, settlement, [], now)
+
     def _keep(self, report: CycleReport) -> None:
         pass
 
     def _note(self, entry: BookedFill) -> tuple[int, ...]:
         fill, exit_ = entry.fill, entry.exit
-        amounts = (to_units(one) for one in (fill.quantity, fill.price))
         return (
             self.cycle,
             1 if fill.side is Side.BUY else -1,
-            _BY_ORIGIN[entry.origin.value],
-            *amounts,
+            _BY_ORIGIN[entry.origin],
+            to_units(fill.quantity),
+            to_units(fill.price),
             entry.reference,
             to_units(fill.notional),
             to_units(fill.fee),

@@ -96,6 +96,7 @@ class Stage:
         self._plan = plan
         self._script = script
         self._candles = _Candles(script.prepared.ground.open_time_ms, script.candles)
+        self._first_bars = script.prepared.ground.first_bars.tolist()
         self._verdict = 0
         self._now = _EPOCH
         self._quote = 0
@@ -110,7 +111,7 @@ class Stage:
         script = self._script
         place = script.series[cycle]
         self._series = script.prepared.ground.series[place]
-        self._first_bar = int(script.prepared.ground.first_bars[place])
+        self._first_bar = self._first_bars[place]
         self._bar, self._quote = script.bars[cycle], script.quotes[cycle]
         self._now = _EPOCH + script.times_ms[cycle] * _MILLISECOND
         self._verdict = script.verdicts[cycle]
@@ -150,7 +151,7 @@ class Stage:
             raise kind("The candles are not fit to trade on.", code=code)
         first = max(self._first_bar, self._bar - self._window_bars + 1)
         candles = CandleWindow(self._candles, interval.duration, first, self._bar + 1)
-        price, newest = from_units(self._quote), candles[-1]
+        price, newest = from_units(self._quote), self._candles.get(self._bar, interval.duration)
         snapshot = MarketSnapshot(
             source=SOURCE,
             symbol=symbol,
@@ -200,8 +201,7 @@ class _Candles:
 
     def _make(self, bar: int, duration: timedelta) -> Candle:
         opened = _EPOCH + int(self._open_time_ms[bar]) * _MILLISECOND
-        opening, high, low, close, volume = (from_units(units) for units in self._candles[:, bar].tolist())
-        return Candle(opened, opened + duration - _MILLISECOND, opening, high, low, close, volume)
+        return Candle(opened, opened + duration - _MILLISECOND, *map(from_units, self._candles[:, bar].tolist()))
 
 
 class CandleWindow(Sequence[Candle]):
