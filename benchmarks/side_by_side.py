@@ -100,7 +100,7 @@ class Work:
 def measure_compiled(candles: work.Candles, file: Path) -> list[Row]:
     bars = bars_of(candles)
     kernel_rate, reference = reference_kernel.measure_kernel(candles.open, candles.close)
-    _, seconds, books = work.best_seconds(lambda: run_cross(bars), 10)
+    _, seconds, books = work.best_seconds(lambda: run_cross(bars), 20)
     check_equal("reference kernel", reference, outcome_of(books))
     done = Work(_COMPILED, len(bars) / seconds, check_common_work(candles))
     peers = done.beside(environments.VECTORBT, file, Job(len(bars), 15), {"vectorbt": 5, "vectorbt[rust]": None})

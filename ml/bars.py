@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,7 +19,7 @@ _BLOCK = 2**15
 """So many bars at once fit the processor's cache."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Bars:
     """Closed candles, oldest first, each field of shape (n_bars,).
 
@@ -54,6 +55,21 @@ class Bars:
 
     def __len__(self) -> int:
         return len(self.open_time_ms)
+
+    def find_segments(self, interval_ms: int) -> list[slice]:
+        """As `find_segments`; the times are looked through once, however often it is asked."""
+        if self._steps_ms == (interval_ms, interval_ms):
+            return [slice(0, len(self))]
+        return find_segments(self.open_time_ms, interval_ms)
+
+    @cached_property
+    def _steps_ms(self) -> tuple[int, int]:
+        """The shortest and the longest time from one open to the next."""
+        least, greatest = 2**63 - 1, -1
+        for first in range(0, len(self) - 1, _BLOCK):
+            steps = np.diff(self.open_time_ms[first : first + _BLOCK + 1])
+            least, greatest = min(least, int(steps.min())), max(greatest, int(steps.max()))
+        return least, greatest
 
     def __getitem__(self, rows: slice) -> Bars:
         """The bars of a slice; the arrays are views."""

@@ -16,7 +16,7 @@ from app.domain.signal import Prediction
 from app.errors import InvalidInputError, NotReadyError
 from app.strategies.bars import bars_from_candles
 from app.strategies.signals import SignalArrays, SignalCodes, say_by_rule
-from ml.bars import Bars, IntegerArray, find_segments
+from ml.bars import Bars, IntegerArray
 
 Values = Mapping[str, int | float]
 """A value for each parameter of a strategy, by its name."""
@@ -133,7 +133,7 @@ class Rule:
         Raises:
             InvalidInputError: `strategy_untaught`, this strategy needs a model.
         """
-        segments = find_segments(bars.open_time_ms, interval_ms)
+        segments = bars.find_segments(interval_ms)
         return self.say(bars, np.array([0, *(segment.stop for segment in segments)]), values)
 
     def say(self, bars: Bars, edges: IntegerArray, values: Values) -> SignalArrays:

@@ -13,7 +13,7 @@ from app.domain.money import UNITS
 from app.errors import InvalidInputError
 from app.research.backtest.books import CodeArray
 from app.research.backtest.units import EXACT, count_prices
-from ml.bars import Bars, IntegerArray, find_segments
+from ml.bars import Bars, IntegerArray
 
 if TYPE_CHECKING:
     from app.research.backtest.kernel.candles import Bounds
@@ -72,7 +72,7 @@ def check_bars(bars: Bars, interval: Interval) -> CheckedBars:
     from app.research.backtest.kernel.candles import Prices, find_faults  # noqa: PLC0415 - loads numba, which only backtests need
 
     faulty, faults = np.empty(len(bars), dtype=np.int64), np.empty(len(bars), dtype=np.int8)
-    starts = np.array([run.start for run in find_segments(bars.open_time_ms, interval.milliseconds)], dtype=np.int64)
+    starts = np.array([run.start for run in bars.find_segments(interval.milliseconds)], dtype=np.int64)
     columns = (bars.open, bars.high, bars.low, bars.close)
     exact = np.empty((4, 0), dtype=np.int64)
     bounds = _make_bounds(interval, 1, 1)
