@@ -10,7 +10,7 @@ import pytest
 
 from tests.support.commands import run
 
-pytestmark = pytest.mark.usefixtures("compiled_kernel")
+pytestmark = pytest.mark.usefixtures("compiled_kernel", "computed_here")
 
 README = Path(__file__).parents[2] / "README.md"
 ID = re.compile(r"[0-9a-f]{32}")

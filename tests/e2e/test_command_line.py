@@ -21,6 +21,8 @@ from tests.support.commands import command, environment, run, run_process
 from tests.support.edge import settings
 from tests.support.exchange_server import ExchangeServer
 
+pytestmark = pytest.mark.usefixtures("computed_here")
+
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -18,7 +18,7 @@ from app.research.backtest.books import Books
 from tests.support.candles import made_candles
 from tests.support.commands import command, environment, run, run_process
 
-pytestmark = pytest.mark.usefixtures("compiled_kernel")
+pytestmark = pytest.mark.usefixtures("compiled_kernel", "computed_here")
 
 SPAN = ("--since", "2026-01-01", "--until", "2026-01-03")
 CROSS = ("--strategy", "moving-average-cross", "--interval", "15m", *SPAN)

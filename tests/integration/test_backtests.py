@@ -89,6 +89,7 @@ def ask(**fields: object) -> BacktestRequest:
     return make_request(until=UNTIL, **fields)
 
 
+@pytest.mark.usefixtures("computed_here")
 async def test_same_request_is_answered_from_the_store_and_its_trial_outlives_it(bench: Bench) -> None:
     first = await bench.keeper.run(ask(), bench.hear)
     assert [share for share, _ in bench.told] == sorted(share for share, _ in bench.told)
@@ -168,6 +169,7 @@ async def test_error_of_the_process_is_the_error_of_the_caller(bench: Bench) -> 
     assert caught.value.code == "model_not_found"
 
 
+@pytest.mark.usefixtures("computed_here")
 async def test_run_that_cannot_be_read_is_named_beside_those_that_can(bench: Bench) -> None:
     read = (await bench.keeper.run(ask(), bench.hear)).run
     await bench.store.save(StoredRun("of-another-version", UNTIL, ("BTCUSDT",), "moving-average-cross", "{}", b""))
@@ -199,6 +201,7 @@ def test_worker_on_a_full_disk_says_so_and_leaves_no_candles(
     assert not (tmp_path / worker.BARS_FILE).exists()
 
 
+@pytest.mark.usefixtures("computed_here")
 async def test_candles_of_a_file_are_cut_to_the_request_and_are_no_market(bench: Bench) -> None:
     count = 24 * 40
     first = int((SINCE - timedelta(days=20)).timestamp()) * 1_000

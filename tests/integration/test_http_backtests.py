@@ -19,7 +19,7 @@ from tests.support.edge import problem
 from tests.support.models import write_bundle
 from tests.support.portfolio_service import Counter, open_counter
 
-pytestmark = pytest.mark.usefixtures("compiled_kernel")
+pytestmark = pytest.mark.usefixtures("compiled_kernel", "computed_here")
 
 NOW = datetime(2026, 1, 5, 10, 0, 30, tzinfo=UTC)
 ASKED = {
@@ -281,6 +281,7 @@ def test_frozen_model_is_asked_about_later_candles_only(counter: Counter) -> Non
     assert sum(one["count"] for one in found["calibration"]) > 0
 
 
+@pytest.mark.usefixtures("own_process")
 def test_cancelled_backtest_ends_and_leaves_nothing(counter: Counter) -> None:
     before = len(counter.get("/backtest/runs")["items"])
     asked = {**ASKED, "interval": "1m", "driver": "engine", "since": "2025-10-01T00:00:00Z"}

@@ -14,7 +14,7 @@ from tests.integration.test_http_backtests import follow
 from tests.support.edge import problem
 from tests.support.portfolio_service import Counter, open_counter
 
-pytestmark = pytest.mark.usefixtures("compiled_kernel")
+pytestmark = pytest.mark.usefixtures("compiled_kernel", "computed_here")
 
 NOW = datetime(2026, 3, 5, 10, 0, 30, tzinfo=UTC)
 ASKED: dict[str, Any] = {

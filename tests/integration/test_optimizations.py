@@ -96,6 +96,7 @@ def find_children() -> list[int]:
     return found
 
 
+@pytest.mark.usefixtures("computed_here")
 async def test_every_trial_is_counted_and_the_best_is_a_backtest_like_any_other(bench: Bench) -> None:
     run = await bench.keeper.run(ask(), bench.hear)
     assert [share for share, _ in bench.told] == sorted(share for share, _ in bench.told)
@@ -122,6 +123,7 @@ async def test_every_trial_is_counted_and_the_best_is_a_backtest_like_any_other(
     assert again.judgement.significance.trials == 114
 
 
+@pytest.mark.usefixtures("computed_here")
 async def test_run_is_listed_and_deleting_it_leaves_what_it_tried(bench: Bench) -> None:
     run = await bench.keeper.run(ask(Method.TPE, trials=5), bench.hear)
     assert [one.name for one in (bench.studies / run.id).iterdir()] == ["optuna.journal"]

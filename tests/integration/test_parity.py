@@ -37,6 +37,7 @@ from tests.support.http import running_server
 from tests.support.recorded import MINUTE, Recorded, make_settings, recorded_service
 
 pytest_plugins = ("tests.support.databases",)
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
 
 T = TypeVar("T")
 

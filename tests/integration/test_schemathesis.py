@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 
+from app.domain.candle import Interval
 from app.main import create_app
 from tests.support.edge import settings
 from tests.support.http import running_server
@@ -32,6 +34,7 @@ def running_service(folder: Path) -> Iterator[tuple[str, str, str]]:
     chosen = settings(
         database_url=f"sqlite:///{folder / 'trading.db'}",
         model_path=folder / "models",
+        default_interval=Interval.M15,
         training_klines=1_500,
         model_threshold_percent=0.1,
         model_horizon_bars=10,
@@ -62,6 +65,8 @@ def run_job(client: httpx.Client, address: str, asked: Mapping[str, object]) -> 
     return found
 
 
+@pytest.mark.first
+@pytest.mark.usefixtures("compiled_kernel")
 def test_every_operation_keeps_to_its_document_in_all_phases(tmp_path: Path) -> None:
     environment = os.environ | {
         "PYTHONPATH": str(ROOT),

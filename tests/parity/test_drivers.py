@@ -129,7 +129,7 @@ def test_drivers_of_drawn_worlds_agree(random: Random) -> None:
     assert_drivers_agree(make_world(random, bars=(70, 150)))
 
 
-@settings(_PATIENT, max_examples=50)
+@settings(_PATIENT, max_examples=25)
 @given(seed=_SEEDS)
 def test_drivers_of_worlds_by_number_agree(seed: int) -> None:
     assert_drivers_agree(make_world(Random(seed)))

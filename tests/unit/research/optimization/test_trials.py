@@ -25,6 +25,8 @@ from ml.bars import Bars
 from tests.support.backtests import SINCE
 from tests.support.optimizations import WINDOW, draw_walk, make_base, make_market, make_optimization, make_task
 
+pytestmark = pytest.mark.usefixtures("compiled_kernel")
+
 POINTS = ({"fast_bars": 2, "slow_bars": 9}, {"fast_bars": 5, "slow_bars": 40}, {"fast_bars": 30, "slow_bars": 110})
 
 
