@@ -44,7 +44,7 @@ def environment(exchange: ExchangeServer) -> dict[str, str]:
         "MARKET_SOURCE": "binance",
         "BINANCE_BASE_URL": exchange.url,
         "BINANCE_FALLBACK_URL": "",
-        "TRAINING_KLINES": "1500",
+        "TRAINING_KLINES": "3000",
         "MODEL_THRESHOLD_PERCENT": "0.05",
         "MIN_CONFIDENCE": "0",
         "REQUIRE_POSITIVE_RETURN": "false",
@@ -119,7 +119,7 @@ def test_service_killed_between_cycles_continues_its_books(tmp_path: Path, excha
     with running_service(tmp_path, exchange) as (process, client):
         model = client.get("/model").json()
         assert model["source"] == "binance"
-        assert model["window"]["candles"] == 1_500
+        assert model["window"]["candles"] == 3_000
         reports = []
         for symbol in symbols:
             answer = client.post("/trading/run-cycle", params={"symbol": symbol}, headers={"Idempotency-Key": symbol})
