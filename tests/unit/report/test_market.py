@@ -12,7 +12,7 @@ from app.domain.candle import Interval
 from app.domain.money import UNITS
 from app.report.market import CANDLES, CLOSE_BARS, MARKED, choose_length, draw_markets, merge_bars
 from app.report.page import Chart
-from app.research.backtest.measuring import find_closed_trades
+from app.research.backtest.measuring import drop_warm_up, find_closed_trades
 from ml.bars import Bars
 from tests.support.backtest_results import make_market, make_result
 
@@ -118,7 +118,7 @@ def test_marked_trades_are_the_best_and_the_worst() -> None:
 def test_symbol_without_candles_or_run_without_cycles_is_not_drawn() -> None:
     result, _ = make_result(500, 25)
     short, history = make_result(2, 0)
-    books = replace(short.books, times_ms=short.books.times_ms[:0])
+    books = drop_warm_up(short.books, int(short.books.times_ms[-1]) + 1)
 
     assert draw_markets(result, {}) == []
     assert draw_markets(replace(short, books=books), history) == []
