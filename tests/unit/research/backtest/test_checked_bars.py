@@ -51,8 +51,10 @@ def make_bars(seed: int, interval: Interval, level: float, count: int = 2_600) -
     return Bars(times, opens, high, low, closes, np.ones(count))
 
 
-def refuse_live(bars: Bars, interval: Interval, window_bars: int, minimum_bars: int) -> list[str | None]:
-    """Why a live cycle after each bar but the last is refused, its quote the open of the next."""
+def refuse_live(
+    bars: Bars, interval: Interval, window_bars: int, minimum_bars: int, first: int = 0
+) -> list[str | None]:
+    """Why a live cycle after each bar from `first` to the last but one is refused, its quote the open of the next."""
     columns = (bars.open, bars.high, bars.low, bars.close, bars.volume)
     rows = zip(*(values.tolist() for values in columns), strict=True)
     moments = [datetime.fromtimestamp(one / 1_000, tz=SINCE.tzinfo) for one in bars.open_time_ms.tolist()]
@@ -61,7 +63,7 @@ def refuse_live(bars: Bars, interval: Interval, window_bars: int, minimum_bars: 
         for at, row in zip(moments, rows, strict=True)
     ]
     refused: list[str | None] = []
-    for cycle in range(len(candles) - 1):
+    for cycle in range(first, len(candles) - 1):
         window, following = candles[max(cycle - window_bars + 1, 0) : cycle + 1], candles[cycle + 1]
         quote = Quote(following.open, following.open_time)
         snapshot = MarketSnapshot(
@@ -95,6 +97,27 @@ def test_cycles_are_refused_as_live(interval: Interval, level: float, window_bar
     assert {"candle_jump", "price_far_from_close", "stale_data"} <= set(expected)
     assert expected.count(None) > 500
     assert (minimum_bars == 1) == ("insufficient_history" not in expected)
+
+
+@pytest.mark.parametrize("place", [1_500, 2_048])
+@pytest.mark.parametrize("kind", ["opens", "closes", "returns"])
+@pytest.mark.parametrize("share", _EDGES[Interval.M1])
+def test_one_jump_among_quiet_bars_is_found(place: int, kind: str, share: float) -> None:
+    opens, high, low, closes = prices = np.full((4, 3_000), 100.0)
+    (high if share > 1 else low)[place] *= share
+    if kind != "returns":
+        prices[:, place + 1 :] *= share
+        closes[place] *= share
+    if kind == "opens":
+        opens[place], high[place], low[place] = closes[place], closes[place], closes[place]
+    bars = Bars(int(SINCE.timestamp()) * 1_000 + np.arange(3_000) * 60_000, opens, high, low, closes, np.ones(3_000))
+    codes = check_bars(bars, Interval.M1).find_refusals(6, 2)
+    near = bars[place - 10 : place + 10]
+    assert [OUTCOMES[code] if code else None for code in codes[place - 4 : place + 9]] == refuse_live(
+        near, Interval.M1, 6, 2, first=6
+    )
+    assert not codes[1 : place - 1].any()
+    assert not codes[place + 6 :].any()
 
 
 @pytest.mark.parametrize(
