@@ -171,7 +171,7 @@ def mark_refusals(
 def _mark_jumps(bar: int, fault: int, window_bars: int, count: int, codes: CodeArray) -> None:
     """Mark the cycles whose window holds a bar; that of cycle i begins with bar i + 1 - window_bars, or the first."""
     begun = bar + window_bars - 1
-    if bar > 0 and fault & _JUMPS:
+    if fault & _JUMPS:
         _mark(codes, bar, begun, count, _JUMP)
     if fault & _JUMPS_AS_FIRST:
         _mark(codes, begun if bar > 0 else 0, begun + 1, count, _JUMP)

@@ -120,6 +120,16 @@ def test_one_jump_among_quiet_bars_is_found(place: int, kind: str, share: float)
     assert not codes[place + 6 :].any()
 
 
+def test_jump_that_is_one_only_in_whole_units_is_found() -> None:
+    prices = np.full(3_000, 0.000000014)  # one unit each
+    prices[1_500] = 0.000000016  # two
+    bars = Bars(int(SINCE.timestamp()) * 1_000 + np.arange(3_000) * 60_000, prices, prices, prices, prices, prices)
+    codes = check_bars(bars, Interval.M1).find_refusals(6, 2).tolist()
+    expected = refuse_live(bars[1_400:1_600], Interval.M1, 6, 2)
+    assert [OUTCOMES[code] if code else None for code in codes[1_410:1_599]] == expected[10:]
+    assert expected[99:105] == ["price_far_from_close"] + ["candle_jump"] * 5
+
+
 @pytest.mark.parametrize(
     ("column", "value", "code"),
     [
