@@ -12,7 +12,7 @@ from typing import cast
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from app.agents.decision_making import CONFIDENT, DecisionMakingAgent
@@ -26,9 +26,12 @@ from app.domain.signal import Prediction, Signal
 from app.errors import InvalidInputError, NotReadyError
 from app.research.backtest.books import FIRST_REFUSAL, ORIGINS, OUTCOMES, Books, find_first_difference
 from app.research.backtest.engine_driver import run_engine
+from app.research.backtest.measuring import compute_daily
 from app.research.backtest.plan import Series
+from app.research.backtest.sweep import Sweep
 from app.research.backtest.units import to_unit_array
 from app.research.backtest.verdicts import find_verdicts
+from app.risk.curves import find_utc_days
 from app.risk.sizing import SizingRule
 from app.strategies.signals import say_by_rule
 from ml.bars import Bars
@@ -133,6 +136,26 @@ def test_drivers_of_drawn_worlds_agree(random: Random) -> None:
 @given(seed=_SEEDS)
 def test_drivers_of_worlds_by_number_agree(seed: int) -> None:
     assert_drivers_agree(make_world(Random(seed)))
+
+
+@_PATIENT
+@given(seed=_SEEDS)
+@example(seed=944)
+def test_sweep_of_any_world_has_the_days_and_fills_of_its_books(seed: int) -> None:
+    world = make_world(Random(seed))
+    said = [series.signals.signals for series in world.series]
+    sure = [say_by_rule("rule", codes.copy(), np.array([0, len(codes)]), 1) for codes in said]
+    series = [replace(one, signals=signals) for one, signals in zip(world.series, sure, strict=True)]
+    books = run_if_countable(replace(world, series=tuple(series)))
+    if books is None:
+        with pytest.raises(InvalidInputError, match="64 bits"):
+            Sweep(series).run(world.plan, said)
+        return
+    sweep = Sweep(series)
+    outcome = sweep.run(world.plan, said)
+    curve, _ = compute_daily(float(world.plan.initial_cash), books)
+    assert (outcome.daily / UNITS).tolist() == curve[1:].tolist()
+    assert (sweep.days, outcome.fills) == (find_utc_days(books.times_ms), len(books.fills))
 
 
 @_PATIENT

@@ -41,6 +41,11 @@ def is_product_greater(first: int, second: int, third: int, fourth: int) -> bool
     return money.is_product_greater(first, second, third, fourth)
 
 
+@compiled
+def divide_quickly(first: int, second: int, divisor: int) -> int:
+    return native.divide_quickly(first, second, divisor)
+
+
 def or_overflow(function: Callable[..., Any], *arguments: int) -> Any:
     try:
         return function(*arguments)
@@ -59,6 +64,18 @@ def test_multiply_divide_compiled_is_exact_or_overflows(first: int, second: int,
     if abs(first * second) < 2**111 and abs(exact) < 2**61:
         assert multiply_divide(first, second, divisor) == exact
         assert multiply_divide_up(first, second, divisor) == exact_up
+
+
+@settings(max_examples=1_000, deadline=None)
+@given(first=amounts, quotient=st.integers(-(2**51), 2**51), divisor=divisors, off=st.integers(-1, 1))
+@example(first=3, quotient=-7, divisor=2, off=0)
+@example(first=2063687341301, quotient=2063687341301, divisor=31524, off=0)  # a hair too little in floats
+def test_quick_division_is_exact_up_to_its_bound(first: int, quotient: int, divisor: int, off: int) -> None:
+    second = quotient * divisor // (first or 1) + off  # near where the quotient goes from one number to the next
+    exact, found = first * second // divisor, None
+    if abs(second) <= LARGEST:
+        found = divide_quickly(first, second, divisor)
+        assert found == exact if abs(exact) < native.QUICKLY_DIVIDED else abs(found) >= native.QUICKLY_DIVIDED
 
 
 @settings(max_examples=1_000, deadline=None)
