@@ -42,6 +42,10 @@ def find_verdicts(signals: SignalArrays | SignalCodes, gate: Gate, latency_bars:
     codes[:latency], sides[:latency] = np.maximum(_INSUFFICIENT_HISTORY, refusals[:latency]), 0
     if isinstance(late, np.ndarray):
         _judge_rule(late, gate, refusals[latency:], codes[latency:], sides[latency:])
+    elif late.probabilities is None:
+        _judge_rule(late.signals, gate, refusals[latency:], codes[latency:], sides[latency:])
+        silent = latency + np.flatnonzero(late.speakers < 0)
+        codes[silent] = np.maximum(_INSUFFICIENT_HISTORY, refusals[silent])
     else:
         codes[latency:] = np.maximum(_judge(late, gate), refusals[latency:])
         sides[latency:] = late.signals - np.int8(HOLD)
@@ -66,9 +70,7 @@ def _judge(signals: SignalArrays, gate: Gate) -> CodeArray:
     if gate.require_edge:
         has_none = np.array([source.edge is Edge.NONE for source in signals.sources] + [False])
         codes[has_none[signals.speakers]] = _NO_EDGE
-    is_hold = signals.signals == HOLD
-    codes *= (~is_hold).view(np.int8)  # nearly all are, and of many places writing `where` is slow
-    codes += is_hold.view(np.int8) * np.int8(_HOLD)
+    np.copyto(codes, np.int8(_HOLD), where=signals.signals == HOLD)
     np.copyto(codes, np.int8(_INSUFFICIENT_HISTORY), where=signals.speakers < 0)
     return codes
 
