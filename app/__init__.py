@@ -1,3 +1,3 @@
 """Papertape: a prediction microservice for crypto that trades on paper."""
 
-__version__ = "0.2.0"
+__version__ = "0.2.1"

@@ -112,7 +112,7 @@ BACKTEST: dict[str, Any] = {
             }
         ],
     },
-    "code_version": "0.2.0",
+    "code_version": "0.2.1",
     "model_ids": ["moving-average-cross:fast_bars=10,slow_bars=50"],
     "seconds": 0.012,
     "bars_per_second": 2500000.0,

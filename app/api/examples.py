@@ -363,7 +363,7 @@ PERFORMANCE: dict[str, Any] = {
     },
 }
 HEALTH: dict[str, Any] = {
-    "version": "0.2.0",
+    "version": "0.2.1",
     "source": "binance",
     "simulated": False,
     "database": "/home/me/papertape/trading.db",

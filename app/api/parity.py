@@ -24,7 +24,7 @@ _BUY = {
 _RUN = "binance.forest.main.1"
 _EXAMPLE: dict[str, Any] = {
     "created_at": "2026-11-21T02:00:00.000Z",
-    "code_version": "0.2.0",
+    "code_version": "0.2.1",
     "since": None,
     "runs": [_RUN],
     "cycles": 1440,

@@ -97,7 +97,7 @@ def make_result(books: Books, benchmark_equity: IntegerArray, request: BacktestR
         created_at=UNTIL,
         request=request,
         data=BacktestData("binance", request.interval, (series,)),
-        code_version="0.2.0",
+        code_version="0.2.1",
         model_ids=("moving-average-cross:fast_bars=10,slow_bars=50",),
         seconds=0.25,
         bars_per_second=1e6,

@@ -91,7 +91,7 @@ def make_task(request: OptimizationRequest, closes: np.ndarray, *, flat: bool = 
         instrument=Instrument("BTCUSDT", "BTC", "USDT", step, step, Decimal(0)),
     )
     data = BacktestData("made-up", base.interval, (series,))
-    return Task("f" * 32, SINCE, "0.2.0", request, data), {"BTCUSDT": bars}
+    return Task("f" * 32, SINCE, "0.2.1", request, data), {"BTCUSDT": bars}
 
 
 def optimize(request: OptimizationRequest, closes: np.ndarray, folder: Path, *, flat: bool = False) -> OptimizationRun:

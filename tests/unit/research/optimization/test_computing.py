@@ -93,7 +93,7 @@ def test_trial_is_the_backtest_of_its_parameters(waves: np.ndarray, whole: Optim
     task, history = make_task(whole.request, waves)
     request = whole.request.space.make_request(whole.best.values)
     alone = compute_backtest(
-        BacktestTask("b" * 32, SINCE, "0.2.0", request, task.data), history, tmp_path, lambda _share, _words: None
+        BacktestTask("b" * 32, SINCE, "0.2.1", request, task.data), history, tmp_path, lambda _share, _words: None
     )
     curve, _ = compute_daily(float(request.initial_cash), alone.books)
     assert curve.tolist() == list(whole.best_curve)
