@@ -117,7 +117,7 @@ def divide_quickly(first: int, second: int, divisor: int) -> int:
 
     It is exact where it is nearer to nothing than `QUICKLY_DIVIDED`; where the true result is not, neither is this.
     """
-    quotient = np.int64(np.float64(first) * np.float64(second) / np.float64(divisor))
+    quotient = np.int64(np.floor(np.float64(first) * np.float64(second) / np.float64(divisor)))
     rest = _subtract_products(np.int64(first), np.int64(second), quotient, np.int64(divisor))
     return int(quotient + np.int64(rest >= divisor) - np.int64(rest < 0))
 
