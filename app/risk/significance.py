@@ -124,6 +124,7 @@ def compute_probabilistic_sharpe(estimate: SharpeEstimate, benchmark: float = 0.
     """The probability that the true Sharpe ratio is above a benchmark, from 0 to 1.
 
     Phi((S - S*) * sqrt(n - 1) / sqrt(1 - skewness * S + (kurtosis - 1) / 4 * S ** 2)); None where that root is 0.
+    With what the best of all trials reaches by luck as the benchmark it is the deflated Sharpe ratio.
     Source: D. H. Bailey and M. Lopez de Prado, The Sharpe Ratio Efficient Frontier, Journal of Risk 15 (2012).
 
     Args:
@@ -176,8 +177,12 @@ def compute_expected_maximum_sharpe(trials: int, variance: float) -> float:
         trials: N, 1 or more.
         variance: V, the variance of the trials' Sharpe ratios, 0 or more; per period gives a maximum per period.
 
-    >>> round(compute_expected_maximum_sharpe(100, 0.5 / 250), 4)
-    0.1132
+    The paper's own example, 2.5 a year of 250 days, the best of a hundred that vary by a half:
+
+    >>> by_luck = compute_expected_maximum_sharpe(100, 0.5 / 250)
+    >>> best = SharpeEstimate(sharpe=2.5 / math.sqrt(250), skewness=-3.0, kurtosis=10.0, periods=1250)
+    >>> round(by_luck, 4), round(compute_probabilistic_sharpe(best, by_luck), 4)
+    (0.1132, 0.9004)
     """
     if trials < 1 or variance < 0.0:
         raise ValueError("trials must be 1 or more, and variance 0 or more")
@@ -186,24 +191,6 @@ def compute_expected_maximum_sharpe(trials: int, variance: float) -> float:
     ordinary = _NORMAL.inv_cdf(1.0 - 1.0 / trials)
     rare = _NORMAL.inv_cdf(1.0 - 1.0 / (trials * math.e))
     return math.sqrt(variance) * ((1.0 - _EULER_MASCHERONI) * ordinary + _EULER_MASCHERONI * rare)
-
-
-def compute_deflated_sharpe(estimate: SharpeEstimate, trials: int, variance: float) -> float | None:
-    """The probability that the true Sharpe ratio is above what the best of so many trials reaches by luck.
-
-    The probabilistic Sharpe ratio against the expected maximum; with one trial against 0. Source: Bailey and Lopez de
-    Prado, 2014, whose example this is: 2.5 a year of 250 days, the best of a hundred that vary by a half.
-
-    Args:
-        estimate: The Sharpe ratio of the best trial, per period.
-        trials: How many there were, 1 or more.
-        variance: That of the trials' Sharpe ratios per period.
-
-    >>> best = SharpeEstimate(sharpe=2.5 / math.sqrt(250), skewness=-3.0, kurtosis=10.0, periods=1250)
-    >>> round(compute_deflated_sharpe(best, trials=100, variance=0.5 / 250), 4)
-    0.9004
-    """
-    return compute_probabilistic_sharpe(estimate, compute_expected_maximum_sharpe(trials, variance))
 
 
 def compute_independent_periods(returns: FloatArray) -> float:

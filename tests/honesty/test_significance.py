@@ -11,7 +11,7 @@ from scipy import stats  # type: ignore[import-untyped]
 
 from app.risk.significance import (
     CONFIDENCE,
-    compute_deflated_sharpe,
+    compute_expected_maximum_sharpe,
     compute_probabilistic_sharpe,
     estimate_sharpe,
     judge_significance,
@@ -64,9 +64,10 @@ def judge_best(trials: FloatArray) -> Claims:
     estimate = estimate_sharpe(best)
     if estimate is None:
         return Claims(naive=False, deflated=False, ours=judge_significance(best).significant is True)
+    by_luck = compute_expected_maximum_sharpe(len(trials), variance)
     return Claims(
         naive=(compute_probabilistic_sharpe(estimate) or 0.0) > CONFIDENCE,
-        deflated=(compute_deflated_sharpe(estimate, len(trials), variance) or 0.0) > CONFIDENCE,
+        deflated=(compute_probabilistic_sharpe(estimate, by_luck) or 0.0) > CONFIDENCE,
         ours=judge_significance(best, len(trials), variance).significant is True,
     )
 

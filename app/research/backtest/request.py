@@ -14,7 +14,7 @@ from typing import Any, Final
 from app.agents.decision_making import Gate
 from app.broker.desk import Terms
 from app.domain.candle import Interval
-from app.domain.record import canonical, digest, from_plain, to_plain
+from app.domain.record import canonical, digest, to_plain
 from app.errors import InvalidInputError
 from app.research.backtest.plan import Plan
 from app.risk.limits import LimitRules
@@ -145,15 +145,6 @@ class BacktestRequest:
         """The request as plain JSON."""
         document: dict[str, Any] = to_plain(self)
         return document
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> BacktestRequest:
-        """The request of `to_document`; raises InvalidInputError `invalid_request` where it is none."""
-        try:
-            request: BacktestRequest = from_plain(cls, document)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise InvalidInputError("This is no request for a backtest.", code="invalid_request") from error
-        return request
 
     @property
     def digest(self) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
-from app.domain.record import from_plain, to_plain
+from app.domain.record import to_plain
 from app.errors import InvalidInputError
 from app.research.backtest.request import BacktestRequest, Driver
 from app.research.optimization.space import Axis, Space
@@ -144,15 +144,6 @@ class OptimizationRequest:
         """The request as plain JSON."""
         document: dict[str, Any] = to_plain(self)
         return document
-
-    @classmethod
-    def from_document(cls, document: Mapping[str, Any]) -> OptimizationRequest:
-        """The request of `to_document`; raises InvalidInputError `invalid_request` where it is none."""
-        try:
-            request: OptimizationRequest = from_plain(cls, document)
-        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
-            raise InvalidInputError("This is no request for an optimisation.", code="invalid_request") from error
-        return request
 
     def _rules(self) -> dict[str, tuple[bool, str]]:
         folds, asked = self.folds, self.objectives

@@ -20,7 +20,6 @@ from app.risk.metrics import compute_sharpe
 from app.risk.significance import (
     LEAST_DAYS,
     SharpeEstimate,
-    compute_deflated_sharpe,
     compute_expected_maximum_sharpe,
     compute_independent_periods,
     compute_minimum_track_record_length,
@@ -85,13 +84,17 @@ def test_minimum_track_record_length_is_that_of_the_paper(
     assert found / periods_per_year == pytest.approx(years, abs=5e-3)
 
 
+def deflate(estimate: SharpeEstimate, trials: int, variance: float) -> float | None:
+    return compute_probabilistic_sharpe(estimate, compute_expected_maximum_sharpe(trials, variance))
+
+
 def test_expected_maximum_and_deflated_sharpe_are_those_of_the_paper() -> None:
     # Bailey and Lopez de Prado, 2014, in years of 250 days.
     assert compute_expected_maximum_sharpe(100, YEARLY_VARIANCE) == pytest.approx(0.1132, abs=5e-5)
-    assert compute_deflated_sharpe(BEST_OF_A_HUNDRED, 100, YEARLY_VARIANCE) == pytest.approx(0.9004, abs=5e-5)
-    assert compute_deflated_sharpe(BEST_OF_A_HUNDRED, 46, YEARLY_VARIANCE) == pytest.approx(0.9505, abs=5e-5)
+    assert deflate(BEST_OF_A_HUNDRED, 100, YEARLY_VARIANCE) == pytest.approx(0.9004, abs=5e-5)
+    assert deflate(BEST_OF_A_HUNDRED, 46, YEARLY_VARIANCE) == pytest.approx(0.9505, abs=5e-5)
     normal = replace(BEST_OF_A_HUNDRED, skewness=0.0, kurtosis=3.0)
-    assert compute_deflated_sharpe(normal, 88, YEARLY_VARIANCE) == pytest.approx(0.9505, abs=5e-5)
+    assert deflate(normal, 88, YEARLY_VARIANCE) == pytest.approx(0.9505, abs=5e-5)
 
 
 @pytest.mark.parametrize("trials", [5, 30, 200])
@@ -103,7 +106,7 @@ def test_expected_maximum_is_what_the_best_of_noise_reaches(trials: int) -> None
 
 def test_one_trial_is_judged_against_nothing() -> None:
     assert compute_expected_maximum_sharpe(1, 0.5) == 0.0
-    assert compute_deflated_sharpe(BEST_OF_A_HUNDRED, 1, 0.5) == compute_probabilistic_sharpe(BEST_OF_A_HUNDRED)
+    assert deflate(BEST_OF_A_HUNDRED, 1, 0.5) == compute_probabilistic_sharpe(BEST_OF_A_HUNDRED)
 
 
 @pytest.mark.parametrize(("trials", "variance"), [(0, 1.0), (-1, 1.0), (2, -0.1)])
@@ -133,8 +136,8 @@ def test_probability_falls_with_the_benchmark(estimate: SharpeEstimate, benchmar
 
 @given(moments, st.integers(1, 10_000), st.floats(0, 1))
 def test_deflated_sharpe_falls_with_trials(estimate: SharpeEstimate, trials: int, variance: float) -> None:
-    few = compute_deflated_sharpe(estimate, trials, variance)
-    many = compute_deflated_sharpe(estimate, trials + 1, variance)
+    few = deflate(estimate, trials, variance)
+    many = deflate(estimate, trials + 1, variance)
     assert few is not None
     assert many is not None
     assert many <= few

@@ -8,6 +8,7 @@ from decimal import Decimal
 import numpy as np
 import pytest
 
+from app.domain.record import from_plain
 from app.errors import InvalidInputError, NotFoundError
 from app.research.backtest.request import BacktestRequest
 from app.research.optimization.space import Axis, Range, Space, find_start, make_axis
@@ -99,7 +100,7 @@ def test_trial_of_a_point_has_its_values_and_everything_else_of_the_base() -> No
     assert trial.parameters == {"fast_bars": 3, "slow_bars": 40}
     assert trial.protection.stop_atr_multiple == Decimal("1.5")
     assert trial.protection.target_atr_multiple == Decimal("0.5")
-    assert BacktestRequest.from_document(trial.to_document()) == trial
+    assert from_plain(BacktestRequest, trial.to_document()) == trial
     assert (trial.terms, trial.limits, trial.sizing, trial.window_bars) == (
         *(base.terms, base.limits, base.sizing, base.window_bars),
     )
