@@ -35,7 +35,7 @@ from app.risk.curves import find_utc_days
 from app.risk.sizing import SizingRule
 from app.strategies.signals import say_by_rule
 from ml.bars import Bars
-from ml.labels import BUY
+from ml.labels import BUY, HOLD
 from tests.support.parity import ALL_IN, World, make_world, run_if_countable, until
 
 pytestmark = pytest.mark.usefixtures("compiled_kernel")
@@ -180,6 +180,23 @@ def test_verdicts_of_any_signals_are_those_of_the_decision_agent(seed: int) -> N
             reason_code, action = _judge(agent, bar - latency)
             assert (OUTCOMES[code] if code else CONFIDENT) == reason_code
             assert code or side == (1 if action is Signal.BUY else -1)
+
+
+def test_account_too_large_for_quick_division_is_worth_the_same_while_nothing_happens() -> None:
+    prices = np.round(97.0 + np.random.default_rng(5).random(400), 8)
+    high, low = np.maximum(prices, np.roll(prices, -1)), np.minimum(prices, np.roll(prices, -1))
+    bars = Bars(60_000 * np.arange(400), prices, high, low, np.roll(prices, -1), np.ones(400))
+    codes = np.full(400, HOLD, dtype=np.int8)
+    codes[100] = BUY
+    instrument = Instrument("S", "S", "USDT", Decimal("1e-8"), Decimal("1e-8"), Decimal(0))
+    said = say_by_rule("buys", codes, np.array([0, 400]), 1)
+    world = World(
+        replace(ALL_IN, initial_cash=Decimal(5 * 10**9)),
+        (Series("SUSDT", Interval.M1, instrument, bars, said),),
+    )
+    books = assert_drivers_agree(world)
+    assert books is not None
+    assert (len(books.fills), int(books.equity[200:].min()) > 2**58) == (1, True)
 
 
 def test_account_that_grows_beyond_64_bits_is_refused_by_both_drivers() -> None:
